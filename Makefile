@@ -1,0 +1,31 @@
+# What one does with a checkout. `./nozle` makes the environment; here are only the commands.
+# `exec` leaves no shell between make and the command: Ctrl-C reaches it once, and make waits for it.
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start the server and play the demonstration (PORT, NOZLE_DATA_DIR, TRACE=file.csv, DEMO=0)
+	@exec ./nozle run nozle-server dev
+
+test: lint ## everything that must hold before a merge
+	@exec ./nozle run --dev pytest
+
+check: lint ## the part of `test` that takes seconds
+	@exec ./nozle run --dev pytest -m "not database and not slow"
+
+bench: ## measure this machine, each figure beside its yardstick
+	@exec ./nozle run python bench/all.py
+
+clean: ## remove what was built and cached, not the data in .nozle
+	rm -rf .venv .boot dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: lint
+lint:
+	@./nozle sync --dev
+	./nozle run --dev ruff format --check
+	./nozle run --dev ruff check
+	./nozle run --dev mypy
+	./nozle run --dev lint-imports

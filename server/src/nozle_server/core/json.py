@@ -1,0 +1,55 @@
+"""JSON as Nozle writes it, and reads it back from its own database: numbers are exact decimals, never floats.
+
+A Decimal is written as a plain JSON number without an exponent: 0.12 stays 0.12, 0.0000001 does not become 1E-7.
+Requests from outside go through the strict reader in `api/json.py` instead of `loads`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder()
+
+
+def loads(data: bytes | str) -> Any:
+    """Decode JSON that we wrote ourselves: integers as int, other numbers as Decimal."""
+    return _decoder.decode(data)
+
+
+def dumps(value: object) -> bytes:
+    """Encode dicts, lists, strings, numbers, Decimals, UUIDs and instants (`2026-01-15T10:30:00Z`)."""
+    return _encoder.encode(_plain(value))
+
+
+def number_text(value: Decimal) -> str:
+    """A Decimal as a plain JSON number: no exponent, no trailing zeros, no negative zero."""
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def instant_text(value: datetime) -> str:
+    """RFC 3339 in UTC with a `Z`; microseconds only when there are some."""
+    return value.isoformat().replace("+00:00", "Z")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return msgspec.Raw(number_text(value).encode())
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return instant_text(value)
+    if isinstance(value, UUID):
+        return str(value)
+    return value

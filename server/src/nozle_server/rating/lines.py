@@ -1,0 +1,63 @@
+"""What rating takes and gives: usage in, a rated line out. Amounts are in minor units of the currency."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a charge is priced on: the metric's quantity in a period, and how many events made it.
+
+    `transactions` is the quantity of each event in order of time. Only some percentage charges read it
+    (`needs_transactions` in `rate.py`); leave it empty for all others.
+    """
+
+    units: Decimal
+    events_count: int
+    transactions: Sequence[Decimal] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One piece of the walk that makes an amount: `units` x `unit_price_cents` + `flat_cents`.
+
+    `kind` is stable: units, free_units, tier, volume_tier, packages, percentage, fixed_fee,
+    transaction_minimum, transaction_maximum, floor_at_zero. `label` says which one where there are several:
+    the tier "11-20".
+    """
+
+    kind: str
+    units: Decimal
+    unit_price_cents: Decimal
+    flat_cents: Decimal
+    amount_cents: Decimal
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedLine:
+    """Priced usage: the exact amount beside the settled one, which is rounded once, half away from zero.
+
+    The amounts of `steps` sum to `exact_amount_cents`, and neither it nor `units` is negative.
+    """
+
+    units: Decimal
+    exact_amount_cents: Decimal
+    amount_cents: int
+    steps: tuple[Step, ...]
+
+
+def priced(kind: str, units: Decimal, unit_price_cents: Decimal, *, label: str = "") -> Step:
+    """A step of units at a price."""
+    return Step(kind, units, unit_price_cents, Decimal(0), units * unit_price_cents, label)
+
+
+def free(units: Decimal) -> Step:
+    """A step of units that cost nothing."""
+    return priced("free_units", units, Decimal(0))
+
+
+def flat(kind: str, amount_cents: Decimal) -> Step:
+    """A step that is an amount and not a price of units."""
+    return Step(kind, Decimal(0), Decimal(0), amount_cents, amount_cents)

@@ -1,0 +1,153 @@
+"""News for the caches and connections of every process, published in the transaction that changed something.
+
+A change is a row of the outbox, so it exists exactly when its transaction committed. Processes learn of new
+rows by a coalesced NOTIFY (`infra/wake_ups.py`), or within a second by looking. In the process that made it,
+a change arrives right after the commit, before the request is answered.
+
+Each process hears a change once. Changes of different transactions may arrive in another order than they
+committed: treat one as "look again", not as the new value.
+"""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+from weakref import WeakSet
+
+import asyncpg
+
+from nozle_server.core.ids import new_id
+from nozle_server.infra.database import Database, Tx, prepare_connection, tell_after_commit
+from nozle_server.infra.subscription import Subscription
+from nozle_server.infra.wake_ups import WakeUps
+
+CHANNEL = "nozle_changes"
+READ_LIMIT = 10_000
+"""More news than this at once is told as a gap; so is more than this unread by a subscriber."""
+REMEMBERED = 20_000
+"""How many changes a process remembers to have heard, so as not to hear its own again from the outbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something of an organization changed; `kind` and `subject` say what, in words of who publishes it."""
+
+    org_id: UUID
+    kind: str
+    subject: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something may have been missed: whoever keeps copies drops them all."""
+
+
+class ChangeBus(Protocol):
+    async def publish(self, tx: Tx, change: Change) -> None:
+        """Announce a change; it is told when `tx` commits, and never if it does not."""
+
+    def subscribe(self) -> AsyncIterator[Change | Gap]:
+        """Everything from now on, beginning with a Gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What `publish` tells its own process after the commit."""
+
+    id: UUID
+    change: Change
+
+
+class PostgresChangeBus:
+    """The bus over the outbox table. `run` brings what other processes publish, and wakes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._subscriptions: WeakSet[Subscription[Change | Gap]] = WeakSet()
+        self._heard: OrderedDict[UUID, None] = OrderedDict()
+        self._seen: str | None = None
+        self._wake_ups = WakeUps(database.url, CHANNEL)
+        database.on_commit(self._committed)
+
+    async def publish(self, tx: Tx, change: Change) -> None:
+        """As `ChangeBus.publish`. The row's age is real time, whatever the organization's clock says."""
+        change_id = new_id()
+        await tx.execute(
+            """
+            insert into outbox (org_id, id, kind, subject, payload, created_at)
+            values ($1, $2, $3, $4, $5, now())
+            """,
+            change.org_id,
+            change_id,
+            change.kind,
+            change.subject,
+            change.payload,
+        )
+        tell_after_commit(tx, _Published(change_id, change))
+
+    def subscribe(self) -> AsyncIterator[Change | Gap]:
+        """As `ChangeBus.subscribe`. A subscription that nobody refers to any more ends by itself."""
+        subscription = Subscription[Change | Gap](READ_LIMIT, lost=Gap())
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def run(self) -> None:
+        """Hear the other processes, and wake them, until cancelled. Survives the loss of its connection."""
+        await self._wake_ups.run(self._read, on_connect=self._connected)
+
+    def _committed(self, facts: Sequence[object]) -> None:
+        published = [fact for fact in facts if isinstance(fact, _Published)]
+        for each in published:
+            self._tell(each.id, each.change)
+        if published:
+            self._wake_ups.announce()
+
+    async def _connected(self, connection: asyncpg.Connection) -> None:
+        await prepare_connection(connection)
+        if self._seen is None:
+            self._seen = await connection.fetchval("select pg_current_snapshot()::text")
+        self._tell_gap()
+
+    async def _read(self, connection: asyncpg.Connection) -> None:
+        """Tell what has become visible since the last look.
+
+        Transactions commit in another order than they begin, so no number in the rows can say "up to here".
+        The snapshot of the last look can: a row is new exactly when its transaction was not visible in it.
+        A long transaction makes the next looks start further back, but delays nobody's news. A snapshot of
+        before a failover may mislead one look, and that one follows a gap.
+        """
+        rows = await connection.fetch(
+            """
+            select look.snapshot, news.id, news.org_id, news.kind, news.subject, news.payload
+            from (select pg_current_snapshot()::text as snapshot) as look
+            left join outbox as news
+                on news.transaction >= pg_snapshot_xmin($1::text::pg_snapshot)
+                and not pg_visible_in_snapshot(news.transaction, $1::text::pg_snapshot)
+            order by news.transaction, news.id
+            limit $2
+            """,
+            self._seen,
+            READ_LIMIT + 1,
+        )
+        self._seen = rows[0]["snapshot"]
+        if len(rows) > READ_LIMIT:
+            self._tell_gap()
+            return
+        for row in rows:
+            if row["id"] is not None:
+                self._tell(row["id"], Change(row["org_id"], row["kind"], row["subject"], row["payload"]))
+
+    def _tell(self, change_id: UUID, change: Change) -> None:
+        """Tell every subscriber, unless this process has heard of it already."""
+        if change_id in self._heard:
+            return
+        self._heard[change_id] = None
+        if len(self._heard) > REMEMBERED:
+            self._heard.popitem(last=False)
+        for subscription in self._subscriptions:
+            subscription.tell(change)
+
+    def _tell_gap(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.tell(Gap())

@@ -1,0 +1,144 @@
+"""The database: one pool, one transaction per request or job, and the table from its faults to ours.
+
+`Tx` is an open transaction's connection; operations and queries take one and never open their own. Faults of the
+database become `Unavailable` (503 with Retry-After at the edge); deadlocks and serialization failures are retried.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+
+from nozle_server.core import json
+from nozle_server.core.errors import Unavailable
+
+Tx: TypeAlias = asyncpg.Connection
+T = TypeVar("T")
+
+LOCK_TIMEOUT_MS = 2_000
+STATEMENT_TIMEOUT_MS = 30_000
+ACQUIRE_TIMEOUT_S = 2.0
+ATTEMPTS = 3
+
+_RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresIOError,
+    asyncpg.InternalClientError,
+)
+
+
+async def prepare_connection(connection: asyncpg.Connection) -> None:
+    """Read and write jsonb with exact numbers."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: json.dumps(value).decode(),
+        decoder=json.loads,
+        format="text",
+    )
+
+
+_facts_of: dict[Tx, list[object]] = {}
+
+
+def tell_after_commit(tx: Tx, fact: object) -> None:
+    """Tell this process's listeners (`Database.on_commit`) once `tx` has committed; never when it rolls back.
+
+    Only a hint, for what others find out by looking: nobody hears of it when the process dies in between, or
+    when `tx` was not opened by `Database.transaction`.
+    """
+    if tx in _facts_of:
+        _facts_of[tx].append(fact)
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database."""
+
+    def __init__(self, pool: asyncpg.Pool, url: str) -> None:
+        self._pool = pool
+        self._commit_listeners: list[Callable[[Sequence[object]], None]] = []
+        self.url = url
+
+    @classmethod
+    async def connect(cls, url: str, *, connections: int) -> "Database":
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=connections,
+            init=prepare_connection,
+            command_timeout=STATEMENT_TIMEOUT_MS / 1000 + 5,
+            server_settings={
+                "application_name": "nozle-server",
+                "lock_timeout": str(LOCK_TIMEOUT_MS),
+                "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                "idle_in_transaction_session_timeout": str(2 * STATEMENT_TIMEOUT_MS),
+                "timezone": "UTC",
+            },
+        )
+        return cls(pool, url)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection outside any transaction, for single statements that only read."""
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                yield connection
+        except _UNAVAILABLE as fault:
+            raise _unavailable(fault) from fault
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """One transaction, committed when the block ends and rolled back when it raises."""
+        async with self.connection() as connection:
+            facts: list[object] = []
+            _facts_of[connection] = facts
+            try:
+                async with connection.transaction():
+                    yield connection
+            finally:
+                del _facts_of[connection]
+        for listener in self._commit_listeners if facts else ():
+            listener(facts)
+
+    def on_commit(self, listener: Callable[[Sequence[object]], None]) -> None:
+        """Call `listener` with what each transaction told by `tell_after_commit`; it must not raise or wait."""
+        self._commit_listeners.append(listener)
+
+    async def run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
+        """Run `work` in a transaction of its own; again, up to three times in all, when the database asks for it."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self.transaction() as tx:
+                    return await work(tx)
+            except _RETRIED as fault:
+                if attempt == ATTEMPTS:
+                    raise Unavailable("the database is busy, try again", code="database_busy") from fault
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    @property
+    def pool(self) -> Any:
+        """The asyncpg pool, for libraries that bring their own SQL (the job queue)."""
+        return self._pool
+
+
+def _unavailable(fault: BaseException) -> Unavailable:
+    if isinstance(fault, asyncpg.LockNotAvailableError):
+        return Unavailable("another request holds what this one needs, try again", code="lock_timeout")
+    return Unavailable("the database cannot be reached, try again", code="database_unavailable")

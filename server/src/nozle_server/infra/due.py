@@ -1,0 +1,112 @@
+"""What falls due, in order: period ends, trial ends, retries, each a row of `due_items`.
+
+An organization on a test clock drains its items when its clock is turned. For the others a job drains them in
+real time: `schedule` enqueues one for the instant an item falls due, and `enqueue_overdue`, run every minute,
+catches what a lost job left behind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from nozle_server.core.ids import new_id
+from nozle_server.infra import job_queue
+from nozle_server.infra.database import Tx
+
+DRAIN_DUE = "drain_due"
+"""The job that drains one organization; its payload is the organization's id, 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueItem:
+    """One thing to be done at `due_at`; `kind` says what, `subject_id` with which object."""
+
+    org_id: UUID
+    id: UUID
+    due_at: datetime
+    kind: str
+    subject_id: UUID
+
+
+async def schedule(
+    tx: Tx, *, org_id: UUID, kind: str, subject_id: UUID, due_at: datetime, now: datetime
+) -> None:
+    """Have `kind` done with `subject_id` at `due_at`; once, however often it is asked for.
+
+    `now` is the organization's time.
+    """
+    wake_worker = await tx.fetchval(
+        """
+        with added as (
+            insert into due_items (org_id, id, due_at, kind, subject_id, created_at)
+            values ($1, $2, $3, $4, $5, $6)
+            on conflict (org_id, kind, subject_id, due_at) do nothing
+            returning org_id
+        )
+        select organizations.test_now is null from organizations join added on added.org_id = organizations.id
+        """,
+        org_id,
+        new_id(),
+        due_at,
+        kind,
+        subject_id,
+        now,
+    )
+    if wake_worker:
+        # One key an instant: 10,000 subscriptions that renew at one midnight share one job.
+        key = f"{DRAIN_DUE}:{org_id}:{due_at.isoformat()}"
+        await job_queue.enqueue(tx, DRAIN_DUE, org_id.bytes, run_at=due_at, dedupe_key=key)
+
+
+async def next_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str]) -> DueItem | None:
+    """The organization's first item due at or before `until`, locked for `tx`; None when nothing is.
+
+    First by instant, then by place of its kind in `kinds`, then by id. Drainers take turns: the second waits
+    until the first one's item is finished, then looks again, as that item may have scheduled an earlier one.
+    """
+    while True:
+        row = await tx.fetchrow(
+            """
+            select org_id, id, due_at, kind, subject_id from due_items
+            where org_id = $1 and due_at <= $2
+            order by due_at, array_position($3::text[], kind), id
+            limit 1
+            """,
+            org_id,
+            until,
+            list(kinds),
+        )
+        if row is None:
+            return None
+        locked = await tx.fetchval(
+            "select true from due_items where org_id = $1 and id = $2 for update", org_id, row["id"]
+        )
+        if locked:
+            return DueItem(**row)
+
+
+async def finish(tx: Tx, item: DueItem) -> None:
+    """The item is done, in the same transaction that did it."""
+    deleted = await tx.execute("delete from due_items where org_id = $1 and id = $2", item.org_id, item.id)
+    assert deleted == "DELETE 1", "an item is finished once, by the transaction that locked it"
+
+
+async def organizations_due(tx: Tx, real_now: datetime) -> list[UUID]:
+    """Organizations in real time that have something due; those on a test clock are drained by turning it."""
+    rows = await tx.fetch(
+        """
+        select distinct due_items.org_id from due_items
+        join organizations on organizations.id = due_items.org_id
+        where due_items.due_at <= $1 and organizations.test_now is null
+        """,
+        real_now,
+    )
+    return [row["org_id"] for row in rows]
+
+
+async def enqueue_overdue(tx: Tx, real_now: datetime) -> None:
+    """Have every organization drained that still has something due: the net under a lost job."""
+    for org_id in await organizations_due(tx, real_now):
+        key = f"{DRAIN_DUE}:{org_id}:overdue"
+        await job_queue.enqueue(tx, DRAIN_DUE, org_id.bytes, dedupe_key=key)

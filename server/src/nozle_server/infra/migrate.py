@@ -1,0 +1,50 @@
+"""Bring the database to this release's schema. Runs by itself at every start; servers that start together take turns.
+
+Alembic keeps the order and the version; each migration is a plain SQL file beside its Python file.
+"""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from alembic import command, op
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
+
+# Any fixed number: the advisory lock that lets one server migrate while the others wait.
+MIGRATION_LOCK = 7_033_201_404_112_026
+
+
+async def migrate(url: str) -> None:
+    """Apply what is missing. `url` is a `postgresql://` URL; waits while another server migrates the same database."""
+    engine = create_async_engine(
+        url.replace("postgres://", "postgresql://", 1).replace("://", "+asyncpg://", 1)
+    )
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            await connection.commit()
+            try:
+                await connection.run_sync(_upgrade)
+            finally:
+                await connection.rollback()
+                await connection.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    with as_file(files("nozle_server") / "migrations") as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+
+
+def run_script(python_file: str) -> None:
+    """Run the SQL file beside a migration's Python file, in the migration's transaction, with a lock timeout."""
+    script = "set local lock_timeout = '2s';\n" + Path(python_file).with_suffix(".sql").read_text()
+    raw = op.get_bind().connection.dbapi_connection.driver_connection  # type: ignore[union-attr]
+    await_only(raw.execute(script))

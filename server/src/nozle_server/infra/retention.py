@@ -1,0 +1,36 @@
+"""What is kept for a while only. Everything else is kept for good.
+
+Ages are real time, also of organizations on a test clock: a key guards a repetition that long.
+"""
+
+from datetime import datetime
+
+from nozle_server.infra.database import Database
+
+BATCH = 5_000
+"""Rows per transaction, so that no lock is held for long."""
+
+# Table, and which of its rows have had their time at $1.
+_SPENT = (
+    ("outbox", "created_at < $1::timestamptz - interval '7 days'"),
+    ("idempotency_keys", "not ledger and created_at < $1::timestamptz - interval '7 days'"),
+    ("customer_sessions", "expires_at < $1::timestamptz"),
+    # The log says why a job was parked: that stays as long as the job.
+    (
+        "pgqueuer_log",
+        "created < $1::timestamptz - interval '7 days'"
+        " and not exists (select from pgqueuer where id = job_id and pgqueuer.status = 'failed')",
+    ),
+    ("pgqueuer_statistics", "created < $1::timestamptz - interval '7 days'"),
+)
+
+
+async def prune(database: Database, real_now: datetime, *, batch: int = BATCH) -> None:
+    """Delete what has had its time, `batch` rows a transaction."""
+    for table, spent in _SPENT:
+        some = f"select ctid from {table} where {spent} limit {batch}"
+        deleted = batch
+        while deleted == batch:
+            async with database.transaction() as tx:
+                status = await tx.execute(f"delete from {table} where ctid = any(array({some}))", real_now)
+            deleted = int(status.removeprefix("DELETE "))

@@ -1,0 +1,36 @@
+"""All settings of a server process in one typed object, read once in `bootstrap.py` and passed on.
+
+Each comes from the environment variable of its alias; flags of `nozle-server serve` override it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What a process is told from outside. Unknown variables are ignored, bad values stop the start with their name."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(Path(".nozle"), alias="NOZLE_DATA_DIR")
+    database_url: str | None = Field(None, alias="DATABASE_URL")
+    api_url: str | None = Field(None, alias="API_URL")
+    host: str = Field("127.0.0.1", alias="HOST")
+    port: int = Field(8080, alias="PORT", ge=0, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="NOZLE_LOG_LEVEL")
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(("*",), alias="CORS_ALLOWED_ORIGINS")
+    metrics_secret: str | None = Field(None, alias="NOZLE_METRICS_SECRET", min_length=1)
+    # Start even on a database that may lose what it acknowledged; said loudly at every start.
+    allow_unsafe_durability: bool = Field(False, alias="NOZLE_ALLOW_UNSAFE_DURABILITY")
+    database_connections: int = Field(16, alias="NOZLE_DATABASE_CONNECTIONS", ge=2, le=90)
+    max_body_bytes: int = Field(2 * 1024 * 1024, alias="NOZLE_MAX_BODY_BYTES", ge=1024)
+
+    @field_validator("cors_allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        return value

@@ -1,0 +1,106 @@
+"""The application: every endpoint of the table, mounted on Falcon.
+
+Falcon routes and speaks ASGI, and gets to see no more of a request than that takes. It routes on the path as
+it was sent, still percent-encoded, so that `%2F` in an id does not split a segment; body and query string are
+read by our own strict readers (`pipeline.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import falcon.asgi
+from falcon.asgi import Request, Response
+
+from nozle_server.api.cors import Cors
+from nozle_server.api.edge import Edge
+from nozle_server.api.endpoint import Endpoint
+from nozle_server.api.incoming import KEY, Incoming, Receive, Scope, Send
+from nozle_server.api.pipeline import Pipeline
+from nozle_server.api.table import ENDPOINTS
+from nozle_server.api.table_rules import check_table, parameter_names
+
+if TYPE_CHECKING:
+    from nozle_server.bootstrap import Services
+
+
+def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> Application:
+    """Mount the endpoints; fails when the table contradicts itself."""
+    check_table(endpoints)
+    cors = Cors(services.settings.cors_allowed_origins)
+    edge = Edge(cors, services.metrics)
+    router = falcon.asgi.App(middleware=[edge])
+    router.add_error_handler(Exception, edge.write_error)
+    router.add_error_handler(falcon.HTTPError, edge.write_error)
+    for template, resource in _resources(services, endpoints, cors).items():
+        router.add_route(template, resource)
+    return Application(router)
+
+
+class Application:
+    """Between the server and Falcon: keeps body and query to ourselves, hands on the raw path."""
+
+    def __init__(self, router: falcon.asgi.App[Request, Response]) -> None:
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            incoming = Incoming(scope, receive)
+            scope[KEY] = incoming
+            scope["path"] = incoming.path
+            scope["query_string"] = b""
+            receive = _no_body
+        await self._router(scope, receive, send)  # type: ignore[arg-type]
+
+
+async def _no_body() -> dict[str, Any]:
+    # Falcon waits for a first message before it routes; a caller who sends its body slowly would hold it up.
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+class _Resource:
+    """What Falcon calls for one path: a responder for each method, and the answer to preflights."""
+
+    def __init__(self, cors: Cors) -> None:
+        self._cors = cors
+        self._methods = {"OPTIONS"}
+
+    def add(self, method: str, pipeline: Pipeline) -> None:
+        methods = (method, "HEAD") if method == "GET" else (method,)
+        for name in methods:
+            setattr(self, f"on_{name.lower()}", pipeline.respond)
+        self._methods.update(methods)
+
+    async def on_options(self, req: Request, resp: Response, **_parameters: str) -> None:
+        """Answer a browser's preflight, which carries no key."""
+        incoming: Incoming = req.scope[KEY]
+        incoming.route = "preflight"
+        resp.status = falcon.HTTP_204
+        resp.set_header("allow", ", ".join(sorted(self._methods)))
+        for name, value in self._cors.preflight_headers(incoming.headers.get("origin")).items():
+            resp.set_header(name, value)
+
+
+def _resources(services: Services, endpoints: Sequence[Endpoint], cors: Cors) -> dict[str, _Resource]:
+    resources: dict[str, _Resource] = {}
+    for endpoint in endpoints:
+        for mount in endpoint.mounts:
+            template, parameters = _router_template(mount.value + endpoint.path)
+            resource = resources.setdefault(template, _Resource(cors))
+            resource.add(endpoint.method, Pipeline(endpoint, mount, services, parameters))
+    return resources
+
+
+def _router_template(path: str) -> tuple[str, dict[str, str]]:
+    """The path with parameters named by place, and which place has which name.
+
+    Falcon wants one name per place in the tree; endpoints name theirs for what they mean.
+    """
+    names = parameter_names(path)
+    places = {f"p{path[: path.index('{' + name + '}')].count('/')}": name for name in names}
+    template = path
+    for place, name in places.items():
+        template = re.sub(r"\{" + name + r"\}", "{" + place + "}", template)
+    return template, places

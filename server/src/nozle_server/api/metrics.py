@@ -1,0 +1,38 @@
+"""Counts and durations of requests, by route template: few labels, none of them from the request."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """What `/metrics` shows of this process. Others may register their own collectors in `registry`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "nozle_api_requests", "Requests answered.", ("endpoint", "status"), registry=self.registry
+        )
+        self._durations = Histogram(
+            "nozle_api_duration_seconds",
+            "Time from a request's head to its answer.",
+            ("endpoint",),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        # prometheus-client takes a lock to look a child up; we do so once for each.
+        self._counters: dict[tuple[str, int], Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def observe(self, endpoint: str, status: int, seconds: float) -> None:
+        """Count one answer of `endpoint`, a route template such as `GET /api/v1/can`."""
+        counter = self._counters.get((endpoint, status))
+        if counter is None:
+            counter = self._counters[endpoint, status] = self._requests.labels(endpoint, str(status))
+            self._histograms[endpoint] = self._durations.labels(endpoint)
+        counter.inc()
+        self._histograms[endpoint].observe(seconds)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

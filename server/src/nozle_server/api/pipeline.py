@@ -1,0 +1,139 @@
+"""The way of one request through one endpoint: key, path, body, query, transaction, handler, answer.
+
+Everything that can be refused without the database is refused before a connection is taken, and everything is
+read before the transaction begins, because `Database.run` may call the handler again after a deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from falcon.asgi import Request, Response
+from msgspec import UNSET
+
+from nozle_server.api.auth import authenticate, check_customer_session
+from nozle_server.api.body import read_body
+from nozle_server.api.endpoint import Call, Endpoint, Mount, Reply
+from nozle_server.api.errors import Unreadable
+from nozle_server.api.idempotency import REPLAYED, check_same_request, read_claim
+from nozle_server.api.incoming import KEY, Incoming, decode_parameter
+from nozle_server.api.parse import BodyReader, QueryReader
+from nozle_server.api.strict_json import read_json
+from nozle_server.core import json
+from nozle_server.identity.queries import get_time
+from nozle_server.infra import idempotency
+from nozle_server.infra.idempotency import Claim
+
+if TYPE_CHECKING:
+    from nozle_server.bootstrap import Services
+    from nozle_server.infra.database import Tx
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class Answer(NamedTuple):
+    """What goes out, already encoded: an answer that cannot be encoded must not commit."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = _NO_HEADERS
+
+
+class Pipeline:
+    """One endpoint at one mount. What its types imply is worked out here, once."""
+
+    def __init__(
+        self, endpoint: Endpoint, mount: Mount, services: Services, parameters: Mapping[str, str]
+    ) -> None:
+        """`parameters` maps the router's names of the path's parameters to the endpoint's."""
+        self._endpoint = endpoint
+        self._mount = mount
+        self._services = services
+        self._parameters = parameters
+        self._route = mount.value + endpoint.path
+        self._body = BodyReader(endpoint.body, endpoint.body_aliases) if endpoint.body else None
+        self._wrapped = BodyReader(endpoint.wrapped_body, {}) if endpoint.wrapped_body else None
+        self._query = QueryReader(endpoint.query, endpoint.query_aliases) if endpoint.query else None
+
+    async def respond(self, req: Request, resp: Response, **parameters: str) -> None:
+        """Falcon's responder."""
+        endpoint, services = self._endpoint, self._services
+        incoming: Incoming = req.scope[KEY]
+        incoming.route = self._route
+        principal = await authenticate(endpoint, incoming, services.keys)
+        if principal is not None:
+            incoming.org_id = principal.org_id
+        document = await self._read_document(incoming)
+        call = Call(
+            endpoint=endpoint,
+            mount=self._mount,
+            services=services,
+            request_id=incoming.request_id,
+            path={self._parameters[name]: decode_parameter(raw) for name, raw in parameters.items()},
+            headers=incoming.headers,
+            received_at=services.clock.now(),
+            _principal=principal,
+            body=self._read_body(document),
+            query=self._query.read(incoming.query) if self._query else None,
+            client=incoming.client,
+        )
+        if endpoint.transaction:
+            claim = read_claim(endpoint, incoming, principal, document) if principal else None
+            answer = await services.database.run(partial(self._run, call, claim))
+        else:
+            answer = self._encode(await endpoint.handler(call))
+        resp.status = answer.status
+        resp.data = answer.body
+        resp.content_type = endpoint.media_type
+        for name, value in answer.headers.items():
+            resp.set_header(name, value)
+
+    async def _read_document(self, incoming: Incoming) -> object:
+        """The body as plain values; UNSET when there is none or the endpoint takes none (null is a body)."""
+        if self._body is None:
+            return UNSET
+        raw = await read_body(incoming, self._services.settings.max_body_bytes)
+        if raw:
+            return read_json(raw)
+        if self._endpoint.body_optional:
+            return UNSET
+        raise Unreadable("a JSON body is required", code="body_required")
+
+    def _read_body(self, document: object) -> Any:
+        if self._body is None or document is UNSET:
+            return None
+        if self._wrapped and isinstance(document, dict) and self._endpoint.wrapped_key in document:
+            return self._wrapped.read(document)
+        return self._body.read(document)
+
+    async def _run(self, call: Call, claim: Claim | None, tx: Tx) -> Answer:
+        """The part inside the transaction. May run again, with another `tx`."""
+        call._tx = tx
+        if call._principal is not None:
+            call._now = await get_time(tx, call.org_id, call.received_at)
+            await check_customer_session(call)
+        if claim is None:
+            return await self._handle(call)
+        stored = await idempotency.claim(tx, claim, call.received_at)
+        if stored is not None:
+            check_same_request(claim, stored)
+            return Answer(stored.status, stored.response, REPLAYED)
+        answer = await self._handle(call)
+        await idempotency.store_answer(tx, claim, status=answer.status, response=answer.body)
+        return answer
+
+    async def _handle(self, call: Call) -> Answer:
+        answer = self._encode(await self._endpoint.handler(call))
+        assert answer.status < 400, "errors are raised, so that their transaction rolls back"
+        assert call._session is None or call._customer_required, (
+            "nobody compared the customer with the session's"
+        )
+        return answer
+
+    def _encode(self, result: object) -> Answer:
+        if not isinstance(result, Reply):
+            return Answer(self._endpoint.status, json.dumps(result))
+        body = result.raw if result.raw is not None else json.dumps(result.body)
+        return Answer(result.status or self._endpoint.status, body, result.headers)

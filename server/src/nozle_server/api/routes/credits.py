@@ -1,0 +1,273 @@
+"""Credits: check and deduct, grants, balance, transactions."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+
+import msgspec
+
+from nozle_server.api.endpoint import SEED, Amount, Call, CustomerData, Endpoint, Example, Mount, Scope
+from nozle_server.api.paging import Limit, from_cursor, to_cursor
+from nozle_server.api.shapes import ANY_OBJECT, BOOLEAN, INSTANT, NUMBER, STRING, array, optional, shape
+from nozle_server.core.errors import InvalidInput
+from nozle_server.core.ids import to_text
+from nozle_server.core.numbers import parse_amount
+from nozle_server.core.text import parse_id, parse_text
+from nozle_server.credits.model import Entry, GrantSource
+from nozle_server.credits.operations import check_and_deduct, grant_credits
+from nozle_server.credits.queries import get_balance, list_transactions
+from nozle_server.customers.queries import get_customer
+from nozle_server.metering.timestamps import parse_timestamp
+
+_CUSTOMER_ALIASES = {"customerId": "customer_id", "external_customer_id": "customer_id"}
+# A grant may be made to last: what `parse_timestamp` calls too far ahead of now is not too far for an expiry.
+_FAR = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
+
+
+class DeductBody(msgspec.Struct):
+    """`credits` is positive; `feature` a label of the caller's."""
+
+    customer_id: str
+    credits: Amount
+    feature: str | None = None
+    entity_id: str | None = None
+
+
+class GrantBody(msgspec.Struct):
+    """`priority` 0 is spent first; without `expires_at` the credits last for ever."""
+
+    amount: Amount
+    expires_at: object = None
+    priority: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 50
+    source: str = "manual"
+    description: str | None = None
+
+
+class TransactionsQuery(msgspec.Struct):
+    limit: Limit = 50
+    cursor: str | None = None
+
+
+async def deduct(call: Call) -> object:
+    body: DeductBody = call.body
+    if body.feature is None and call.mount is not Mount.ENGINE:
+        raise InvalidInput("feature is required", details={"feature": ["value_is_mandatory"]})
+    amount = parse_amount(Decimal(body.credits), "credits", minimum=Decimal(0), exclusive=True)
+    customer = await get_customer(call.tx, call.org_id, body.customer_id)
+    deduction = await check_and_deduct(
+        call.tx,
+        call.services.seams.change_bus,
+        org_id=call.org_id,
+        customer_id=customer.id,
+        feature=None if body.feature is None else parse_id(body.feature, "feature"),
+        amount=amount,
+        now=call.now,
+        entity_id=None if body.entity_id is None else parse_id(body.entity_id, "entity_id"),
+    )
+    return {"allowed": deduction.allowed, "remaining": deduction.remaining}
+
+
+async def grant(call: Call) -> object:
+    body: GrantBody = call.body
+    try:
+        source = GrantSource(body.source)
+        if source is GrantSource.PLAN:  # only plans grant for plans
+            raise ValueError(source)
+    except ValueError:
+        raise InvalidInput(
+            "source must be manual, top_up or promotion", details={"source": ["value_is_invalid"]}
+        ) from None
+    customer = await get_customer(call.tx, call.org_id, call.path["id"])
+    given, balance = await grant_credits(
+        call.tx,
+        call.services.seams.change_bus,
+        org_id=call.org_id,
+        customer_id=customer.id,
+        amount=parse_amount(Decimal(body.amount), "amount", minimum=Decimal(0), exclusive=True),
+        source=source,
+        now=call.now,
+        expires_at=None if body.expires_at is None else parse_timestamp(body.expires_at, now=_FAR),
+        priority=body.priority,
+        description=parse_text(body.description, "description"),
+    )
+    return {
+        "id": to_text("grant", given.id),
+        "customer_id": customer.external_id,
+        "amount": given.amount,
+        "remaining": given.remaining,
+        "priority": given.priority,
+        "source": given.source,
+        "description": given.description,
+        "expires_at": given.expires_at,
+        "created_at": given.created_at,
+        "balance": balance,
+    }
+
+
+async def balance(call: Call) -> object:
+    customer = await get_customer(call.tx, call.org_id, call.path["id"])
+    found = await get_balance(call.tx, org_id=call.org_id, customer_id=customer.id, now=call.now)
+    return {
+        "customer_id": customer.external_id,
+        "balance": found.available,
+        "granted_credits": found.granted,
+        "consumed_credits": found.consumed,
+        "expired_credits": found.expired,
+        "wallet_id": to_text("wallet", found.account_id) if found.account_id else None,
+        "as_of": found.as_of,
+    }
+
+
+async def transactions(call: Call) -> object:
+    query: TransactionsQuery = call.query
+    customer = await get_customer(call.tx, call.org_id, call.path["id"])
+    entries, following = await list_transactions(
+        call.tx,
+        org_id=call.org_id,
+        customer_id=customer.id,
+        before=from_cursor(query.cursor),
+        limit=query.limit,
+    )
+    return {
+        "transactions": [_entry_json(entry) for entry in entries],
+        "next_cursor": None if following is None else to_cursor(following),
+    }
+
+
+def _entry_json(entry: Entry) -> dict[str, object]:
+    """`amount` is positive; `type` tells the direction."""
+    return {
+        "id": to_text("txn", entry.id),
+        "type": entry.type,
+        "amount": abs(entry.amount),
+        "balance_after": entry.balance_after,
+        "feature": entry.feature,
+        "description": entry.description or entry.feature,
+        "entity_id": entry.entity_id,
+        "sequence": entry.sequence,
+        "createdAt": entry.occurred_at,
+        "created_at": entry.occurred_at,
+    }
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/check-and-deduct",
+        handler=deduct,
+        scope=Scope.SECRET,
+        mounts=SEED,
+        summary="Take credits if the balance covers them",
+        description=(
+            "All or nothing, in one transaction under the account's row lock: never below zero, and with an"
+            " `Idempotency-Key` exactly once, for ever. A refusal is a 200 with `allowed: false` that takes nothing."
+        ),
+        tag="Credits",
+        body=DeductBody,
+        body_aliases=_CUSTOMER_ALIASES,
+        reply_schema=shape(allowed=BOOLEAN, remaining=NUMBER),
+        errors=(404,),
+        idempotent=True,
+        ledger=True,
+        example=Example(
+            request={"customer_id": "cust_123", "feature": "code_completion", "credits": 5},
+            response={"allowed": True, "remaining": 95},
+        ),
+    ),
+    Endpoint(
+        method="POST",
+        path="/credits/{id}/grants",
+        handler=grant,
+        scope=Scope.SECRET,
+        mounts=SEED,
+        summary="Grant credits to a customer",
+        description="Grants are spent by priority, then earliest expiry, then oldest.",
+        tag="Credits",
+        body=GrantBody,
+        reply_schema=shape(
+            id=STRING,
+            amount=NUMBER,
+            remaining=NUMBER,
+            expires_at=optional(INSTANT),
+            balance=NUMBER,
+            source=STRING,
+        ),
+        errors=(404,),
+        idempotent=True,
+        ledger=True,
+        example=Example(
+            request={"amount": 100, "expires_at": "2027-01-01T00:00:00Z", "description": "Welcome"},
+            response={
+                "id": "grant_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
+                "customer_id": "cust_123",
+                "amount": 100,
+                "remaining": 100,
+                "priority": 50,
+                "source": "manual",
+                "description": "Welcome",
+                "expires_at": "2027-01-01T00:00:00Z",
+                "created_at": "2026-01-15T10:30:00Z",
+                "balance": 100,
+            },
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/credits/{id}/balance",
+        handler=balance,
+        scope=Scope.ANY_KEY,
+        mounts=SEED,
+        summary="Get a customer's credit balance",
+        tag="Credits",
+        reply_schema=shape(
+            customer_id=STRING,
+            balance=NUMBER,
+            consumed_credits=NUMBER,
+            wallet_id=optional(STRING),
+            as_of=INSTANT,
+        ),
+        errors=(404,),
+        customer_data=CustomerData("path", "id", "credits:read"),
+        example=Example(
+            response={
+                "customer_id": "cust_123",
+                "balance": 95,
+                "granted_credits": 100,
+                "consumed_credits": 5,
+                "expired_credits": 0,
+                "wallet_id": "wallet_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
+                "as_of": "2026-01-15T10:30:00Z",
+            }
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/credits/{id}/transactions",
+        handler=transactions,
+        scope=Scope.ANY_KEY,
+        mounts=SEED,
+        summary="List a customer's credit transactions",
+        description="Newest first. `type` is grant, deduct or expire; `amount` is positive for all of them.",
+        tag="Credits",
+        query=TransactionsQuery,
+        reply_schema=shape(transactions=array(ANY_OBJECT), next_cursor=optional(STRING)),
+        errors=(404,),
+        customer_data=CustomerData("path", "id", "credits:read"),
+        example=Example(
+            response={
+                "transactions": [
+                    {
+                        "id": "txn_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
+                        "type": "deduct",
+                        "amount": 5,
+                        "balance_after": 95,
+                        "feature": "code_completion",
+                        "description": "code_completion",
+                        "created_at": "2026-01-15T10:30:00Z",
+                    }
+                ],
+                "next_cursor": None,
+            }
+        ),
+    ),
+)

@@ -1,0 +1,397 @@
+"""Meter events: one, many, and what is stored."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from nozle_server.api.endpoint import CORE, SEED, Call, Endpoint, Example, Mount, Reply, Scope
+from nozle_server.api.paging import PageQuery, page_meta
+from nozle_server.api.parse import BodyReader
+from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
+from nozle_server.core.errors import InvalidInput, NotFound, NozleError
+from nozle_server.core.fields import Amount
+from nozle_server.core.ids import new_id
+from nozle_server.core.numbers import parse_amount
+from nozle_server.core.text import parse_id
+from nozle_server.infra.event_log import EventRecord
+from nozle_server.metering import store as metering_store
+from nozle_server.metering.model import MeterEvent
+from nozle_server.metering.timestamps import parse_timestamp
+from nozle_server.workflows.ingest import Ingested, ingest
+
+MAX_BATCH = 1_000
+MAX_PROPERTIES_BYTES = 32 * 1024
+
+_ALIASES = {
+    "customerId": "customer_id",
+    "external_customer_id": "customer_id",
+    "metricCode": "metric_code",
+    "billable_metric_code": "metric_code",
+    "feature_code": "metric_code",
+    "code": "metric_code",
+    "external_subscription_id": "subscription_id",
+}
+
+
+class DirectEvent(msgspec.Struct):
+    """The direct form: `value` is the quantity where the metric's property is absent."""
+
+    metric_code: str
+    customer_id: str | None = None
+    subscription_id: str | None = None
+    transaction_id: str | None = None
+    value: Amount | None = None
+    properties: dict[str, Any] = {}
+    timestamp: object = None
+
+
+class CoreEvent(msgspec.Struct):
+    """Core's form, as the SDKs' `track()` sends it."""
+
+    code: str
+    transaction_id: str | None = None
+    external_customer_id: str | None = None
+    external_subscription_id: str | None = None
+    timestamp: object = None
+    properties: dict[str, Any] | None = None
+    precise_total_amount_cents: Amount | None = None
+
+
+class CoreEventBody(msgspec.Struct):
+    event: CoreEvent
+
+
+class EventBatch(msgspec.Struct):
+    """At most 1,000 events, each in either form's fields."""
+
+    events: list[dict[str, Any]]
+
+
+class CoreEventBatch(msgspec.Struct):
+    """At most 1,000 events."""
+
+    events: list[CoreEvent]
+
+
+_BATCH_ENTRY = BodyReader(DirectEvent, _ALIASES)
+
+
+class EventsQuery(PageQuery):
+    external_subscription_id: str | None = None
+    code: str | None = None
+    timestamp_from: str | None = None
+    timestamp_to: str | None = None
+
+
+async def create(call: Call) -> object:
+    if isinstance(call.body, CoreEventBody):
+        return await create_core(call)
+    body: DirectEvent = call.body
+    [answer] = await _ingest(call, [_from_direct(body, call)], strict=True)
+    return _one(answer)
+
+
+async def create_core(call: Call) -> object:
+    event = _from_core(call.body.event, call)
+    [answer] = await _ingest(call, [event], strict=False)
+    return _one(answer)
+
+
+def _one(answer: Ingested) -> object:
+    if answer.error is not None:
+        raise answer.error
+    assert answer.event is not None
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
+    return Reply({"event": event_json(answer.event)}, headers=headers)
+
+
+async def create_batch(call: Call) -> object:
+    """Each event is answered on its own, in order: `status` is accepted, replayed or error."""
+    drafts = call.body.events
+    _check_batch(drafts)
+    events: list[MeterEvent | NozleError] = []
+    for draft in drafts:
+        try:
+            events.append(_from_plain(draft, call))
+        except NozleError as error:
+            events.append(error)
+    good = [event for event in events if isinstance(event, MeterEvent)]
+    answers = iter(await _ingest(call, good, strict=False))
+    rows = []
+    for draft, event in zip(drafts, events, strict=True):
+        answer = next(answers) if isinstance(event, MeterEvent) else Ingested(None, error=event)
+        rows.append(_batch_row(answer, draft.get("transaction_id")))
+    return {"events": rows}
+
+
+def _batch_row(answer: Ingested, transaction_id: object) -> dict[str, object]:
+    if answer.event is not None:
+        status = "replayed" if answer.replayed else "accepted"
+        return {**event_json(answer.event), "status": status}
+    assert answer.error is not None
+    told = transaction_id if isinstance(transaction_id, str) and len(transaction_id) <= 255 else None
+    return {
+        "transaction_id": told,
+        "status": "error",
+        "error": answer.error.message,
+        "code": answer.error.code,
+        "error_details": answer.error.details,
+    }
+
+
+async def create_core_batch(call: Call) -> object:
+    """All or nothing; errors by the event's index, as Lago."""
+    drafts: Sequence[CoreEvent] = call.body.events
+    _check_batch(drafts)
+    errors: dict[str, list[str]] = {}
+    events: list[MeterEvent] = []
+    for index, draft in enumerate(drafts):
+        try:
+            events.append(_from_core(draft, call))
+        except NozleError as error:
+            errors[str(index)] = [error.code]
+    if not errors:
+        answers = await _ingest(call, events, strict=False)
+        errors = {str(index): [answer.error.code] for index, answer in enumerate(answers) if answer.error}
+        if not errors:
+            return {"events": [event_json(answer.event) for answer in answers if answer.event]}
+    raise InvalidInput("some events cannot be taken, so none was", details=errors)
+
+
+def _check_batch(drafts: Sequence[object]) -> None:
+    if not 1 <= len(drafts) <= MAX_BATCH:
+        raise InvalidInput(f"a batch has 1 to {MAX_BATCH} events", details={"events": ["invalid_size"]})
+
+
+async def _ingest(call: Call, events: Sequence[MeterEvent], *, strict: bool) -> list[Ingested]:
+    return await ingest(
+        call.tx, call.services.seams, org_id=call.org_id, events=events, strict=strict, now=call.now
+    )
+
+
+def _from_direct(body: DirectEvent, call: Call) -> MeterEvent:
+    value = None if body.value is None else parse_amount(Decimal(body.value), "value", minimum=Decimal(0))
+    return _event(
+        call,
+        transaction_id=body.transaction_id,
+        customer=body.customer_id,
+        subscription=body.subscription_id,
+        code=body.metric_code,
+        timestamp=body.timestamp,
+        properties=body.properties,
+        value=value,
+    )
+
+
+def _from_core(body: CoreEvent, call: Call) -> MeterEvent:
+    if body.transaction_id is None and call.mount is Mount.CORE:
+        raise InvalidInput("transaction_id is required", details={"transaction_id": ["value_is_mandatory"]})
+    return _event(
+        call,
+        transaction_id=body.transaction_id,
+        customer=body.external_customer_id,
+        subscription=body.external_subscription_id,
+        code=body.code,
+        timestamp=body.timestamp,
+        properties=body.properties or {},
+        precise=body.precise_total_amount_cents,
+    )
+
+
+def _from_plain(draft: dict[str, Any], call: Call) -> MeterEvent:
+    """An entry of our own batch, in either form's names."""
+    return _from_direct(_BATCH_ENTRY.read(dict(draft)), call)
+
+
+def _event(
+    call: Call,
+    *,
+    transaction_id: str | None,
+    customer: str | None,
+    subscription: str | None,
+    code: str,
+    timestamp: object,
+    properties: dict[str, Any],
+    value: Decimal | None = None,
+    precise: Decimal | None = None,
+) -> MeterEvent:
+    if customer is None and subscription is None:
+        raise InvalidInput("customer_id is required", details={"customer_id": ["value_is_mandatory"]})
+    if len(msgspec.json.encode(properties)) > MAX_PROPERTIES_BYTES:
+        raise InvalidInput(
+            f"properties are larger than {MAX_PROPERTIES_BYTES} bytes",
+            details={"properties": ["value_is_too_long"]},
+        )
+    return MeterEvent(
+        transaction_id=str(new_id())
+        if transaction_id is None
+        else parse_id(transaction_id, "transaction_id"),
+        external_customer_id=None if customer is None else parse_id(customer, "customer_id"),
+        external_subscription_id=None if subscription is None else parse_id(subscription, "subscription_id"),
+        code=parse_id(code, "code"),
+        occurred_at=call.now if timestamp is None else parse_timestamp(timestamp, now=call.now),
+        properties=properties,
+        value=value,
+        precise_total_amount_cents=precise,
+    )
+
+
+async def list_events(call: Call) -> object:
+    query: EventsQuery = call.query
+    events, total = await metering_store.list_events(
+        call.tx,
+        call.org_id,
+        external_subscription_id=query.external_subscription_id,
+        code=query.code,
+        start=_instant(query.timestamp_from, call),
+        end=_instant(query.timestamp_to, call),
+        limit=query.per_page,
+        offset=query.offset,
+    )
+    return {"events": [event_json(event) for event in events], "meta": page_meta(query, total)}
+
+
+def _instant(text: str | None, call: Call) -> Any:
+    return None if text is None else parse_timestamp(text, now=call.now)
+
+
+async def get_event(call: Call) -> object:
+    transaction_id = parse_id(call.path["transaction_id"], "transaction_id")
+    event = await call.services.seams.event_log.find(call.tx, call.org_id, transaction_id)
+    if event is None:
+        raise NotFound("event not found", code="event_not_found")
+    return {"event": event_json(event)}
+
+
+def event_json(event: EventRecord) -> dict[str, object]:
+    """A stored event. `billing_status` tells whether it counts: counted, late or unmatched, with the reason."""
+    return {
+        "lago_id": event.id,
+        "nozle_id": event.id,
+        "transaction_id": event.transaction_id,
+        "lago_customer_id": event.customer_id,
+        "external_customer_id": event.external_customer_id,
+        "code": event.code,
+        "timestamp": event.occurred_at,
+        "precise_total_amount_cents": event.precise_total_amount_cents,
+        "properties": event.properties,
+        "lago_subscription_id": event.subscription_id,
+        "external_subscription_id": event.external_subscription_id,
+        "quantity": event.quantity,
+        "created_at": event.received_at,
+        "status": "accepted",
+        "billing_status": event.status,
+        "reason": event.reason,
+    }
+
+
+_EVENT = {
+    "transaction_id": "req_8f2b",
+    "external_customer_id": "cust_123",
+    "code": "llm_tokens",
+    "properties": {"model": "gpt-4o", "input_tokens": 374, "output_tokens": 44},
+}
+_STORED = {**_EVENT, "timestamp": "2026-01-15T10:30:00Z", "status": "accepted", "billing_status": "counted"}
+_REPLY = shape(event=ANY_OBJECT)
+_ABOUT = (
+    "Durable before the answer, and counted at once. The same `transaction_id` again answers 200 with the stored event"
+    " and `Idempotent-Replayed: true`; with another customer, code or properties it is a 409."
+)
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/events",
+        handler=create,
+        scope=Scope.SECRET,
+        mounts=SEED,
+        summary="Send a meter event",
+        description=_ABOUT
+        + ' The direct form refuses what it cannot match to a customer with a subscription (422); the `{"event": ...}`'
+        " form stores and flags it.",
+        tag="Usage",
+        body=DirectEvent,
+        body_aliases=_ALIASES,
+        wrapped_key="event",
+        wrapped_body=CoreEventBody,
+        reply_schema=_REPLY,
+        errors=(409, 422),
+        example=Example(
+            request={
+                "transaction_id": "req_8f2b",
+                "customer_id": "cust_123",
+                "metric_code": "llm_tokens",
+                "properties": _EVENT["properties"],
+            },
+            response={"event": _STORED},
+        ),
+    ),
+    Endpoint(
+        method="POST",
+        path="/events",
+        handler=create_core,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Send a meter event",
+        description=_ABOUT,
+        tag="Usage",
+        body=CoreEventBody,
+        reply_schema=_REPLY,
+        errors=(409, 422),
+        example=Example(request={"event": _EVENT}, response={"event": _STORED}),
+    ),
+    Endpoint(
+        method="POST",
+        path="/events/batch",
+        handler=create_batch,
+        scope=Scope.SECRET,
+        mounts=SEED,
+        summary="Send up to 1,000 meter events",
+        description="Each event is answered on its own, in order; sending a batch again is exact.",
+        tag="Usage",
+        body=EventBatch,
+        reply_schema=shape(events=array(ANY_OBJECT)),
+        example=Example(request={"events": [_EVENT]}, response={"events": [_STORED]}),
+    ),
+    Endpoint(
+        method="POST",
+        path="/events/batch",
+        handler=create_core_batch,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Send up to 1,000 meter events",
+        description="All or nothing: one that cannot be taken refuses the batch, with errors by index.",
+        tag="Usage",
+        body=CoreEventBatch,
+        reply_schema=shape(events=array(ANY_OBJECT)),
+        errors=(422,),
+        example=Example(request={"events": [_EVENT]}, response={"events": [_STORED]}),
+    ),
+    Endpoint(
+        method="GET",
+        path="/events",
+        handler=list_events,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="List meter events",
+        description="Newest first, unmatched and late ones included.",
+        tag="Usage",
+        query=EventsQuery,
+        reply_schema=shape(events=array(ANY_OBJECT), meta=PAGE_META),
+        example=Example(response={"events": [_STORED], "meta": page_meta(PageQuery(), 1)}),
+    ),
+    Endpoint(
+        method="GET",
+        path="/events/{transaction_id}",
+        handler=get_event,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Get a meter event",
+        tag="Usage",
+        reply_schema=_REPLY,
+        errors=(404,),
+        example=Example(response={"event": _STORED}),
+    ),
+)

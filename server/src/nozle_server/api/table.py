@@ -1,0 +1,38 @@
+"""Every endpoint of the API. A new route module adds its `ENDPOINTS` here; nothing else has to know of it."""
+
+from nozle_server.api.endpoint import Endpoint
+from nozle_server.api.routes import (
+    admin,
+    catalog,
+    cost_models,
+    credits,
+    customer_sessions,
+    customers,
+    docs,
+    entitlements,
+    events,
+    health,
+    invoices,
+    margin,
+    plans,
+    subscriptions,
+    test_clock,
+)
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *health.ENDPOINTS,
+    *customers.ENDPOINTS,
+    *plans.ENDPOINTS,
+    *subscriptions.ENDPOINTS,
+    *entitlements.ENDPOINTS,
+    *credits.ENDPOINTS,
+    *events.ENDPOINTS,
+    *invoices.ENDPOINTS,
+    *cost_models.ENDPOINTS,
+    *margin.ENDPOINTS,
+    *catalog.ENDPOINTS,
+    *test_clock.ENDPOINTS,
+    *customer_sessions.ENDPOINTS,
+    *admin.ENDPOINTS,
+    *docs.endpoints(lambda: ENDPOINTS),
+)

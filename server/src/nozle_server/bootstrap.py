@@ -1,0 +1,193 @@
+"""Build the real things once: settings, database, clock, seams, caches; start them in order and stop them in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from nozle_server.api.metrics import Metrics
+from nozle_server.catalog import store as catalog_store
+from nozle_server.core.clock import Clock, SystemClock
+from nozle_server.costs.queries import AverageCosts
+from nozle_server.identity import queries as identity
+from nozle_server.identity.key_cache import KeyCache
+from nozle_server.infra.change_bus import Change, PostgresChangeBus
+from nozle_server.infra.database import Database, Tx
+from nozle_server.infra.durability import check_durability, check_version
+from nozle_server.infra.embedded_postgres import DataDirectory, EmbeddedPostgres, find_running
+from nozle_server.infra.event_log import PostgresEventLog
+from nozle_server.infra.job_queue import JobQueue
+from nozle_server.infra.migrate import migrate
+from nozle_server.infra.partitions import ensure_event_partitions
+from nozle_server.infra.queue_metrics import queue_metrics
+from nozle_server.infra.seams import Seams
+from nozle_server.infra.settings import Settings
+from nozle_server.infra.usage_store import PostgresUsageStore
+from nozle_server.jobs.worker import Worker
+from nozle_server.workflows.drain_due import drain_due
+
+log = structlog.get_logger()
+
+CACHES_RELOADED = "caches.reloaded"
+
+
+class UnsafeDatabaseError(Exception):
+    """The database may lose what it acknowledged; the message names the settings that are off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a process serves with. Handlers reach it through `call.services`."""
+
+    database: Database
+    settings: Settings
+    clock: Clock
+    keys: KeyCache
+    metrics: Metrics
+    seams: Seams
+    average_costs: AverageCosts
+    bus: PostgresChangeBus
+
+    async def queue_metrics(self) -> str:
+        """Prometheus text about the job queue."""
+        return await queue_metrics(self.database)
+
+    async def reload(self, tx: Tx, org_id: UUID, _now: datetime) -> None:
+        """Have every process drop its caches when `tx` commits."""
+        await self.bus.publish(tx, Change(org_id, CACHES_RELOADED, str(org_id)))
+
+    def forget_all(self) -> None:
+        """Drop this process's caches."""
+        self.keys.forget_all()
+        self.average_costs.forget_all()
+        catalog_store.forget_decoded()
+
+
+def build_services(database: Database, settings: Settings, clock: Clock) -> Services:
+    """The services over a database, with the PostgreSQL adapters of all seams."""
+    bus = PostgresChangeBus(database)
+    return Services(
+        database=database,
+        settings=settings,
+        clock=clock,
+        keys=KeyCache(database),
+        metrics=Metrics(),
+        seams=Seams(PostgresEventLog(), PostgresUsageStore(), bus),
+        average_costs=AverageCosts(),
+        bus=bus,
+    )
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, *, notice: Callable[[str], None]) -> AsyncIterator[Database]:
+    """The database of a serving process: the external one, or the embedded one, started and kept running.
+
+    Migrated, checked for version and durability, with partitions for the coming days. `notice` hears what people should
+    know. DataDirectoryInUse, EmbeddedPostgresError, UnsafeDatabaseError when it cannot be had.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.database_url is None:
+            url = await _start_embedded(stack, settings, notice)
+        else:
+            url = settings.database_url
+        await _check(url, settings, notice)
+        await migrate(url)
+        database = await Database.connect(url, connections=settings.database_connections)
+        stack.push_async_callback(database.close)
+        async with database.connection() as connection:
+            await ensure_event_partitions(connection, SystemClock().now().date())
+        yield database
+
+
+@asynccontextmanager
+async def beside_running_server(settings: Settings) -> AsyncIterator[Database]:
+    """The database for a command: that of the running server, or the embedded one started for this command alone."""
+    running = settings.database_url or find_running(settings.data_dir)
+    if running is None:
+        async with open_database(settings, notice=lambda text: log.info("notice", text=text)) as database:
+            yield database
+        return
+    await migrate(running)
+    database = await Database.connect(running, connections=2)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _start_embedded(stack: AsyncExitStack, settings: Settings, notice: Callable[[str], None]) -> str:
+    directory = DataDirectory(settings.data_dir)
+    directory.lock()
+    stack.callback(directory.release)
+    postgres = EmbeddedPostgres(directory)
+    await postgres.start()
+    stack.push_async_callback(postgres.stop)
+    if postgres.notice:
+        notice(postgres.notice)
+    await _in_background(stack, postgres.supervise())
+    return postgres.url
+
+
+async def _check(url: str, settings: Settings, notice: Callable[[str], None]) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await check_version(connection)
+        unsafe = await check_durability(connection)
+    finally:
+        await connection.close()
+    if not unsafe:
+        return
+    sentence = f"this database may lose what it acknowledged: {', '.join(unsafe)} off"
+    if not settings.allow_unsafe_durability:
+        raise UnsafeDatabaseError(
+            f"{sentence}. Switch on, or set NOZLE_ALLOW_UNSAFE_DURABILITY=1 to start all the same."
+        )
+    notice(f"WARNING: {sentence}. Started all the same, as NOZLE_ALLOW_UNSAFE_DURABILITY says.")
+
+
+@asynccontextmanager
+async def background(services: Services) -> AsyncIterator[None]:
+    """What runs beside the API: the change bus, the reactions to its news, the job queue."""
+    queue = JobQueue(services.database)
+
+    async def drain(org_id: UUID) -> None:
+        await drain_in_real_time(services, org_id)
+
+    Worker(services.database, queue, services.clock, drain)
+    async with AsyncExitStack() as stack:
+        await _in_background(stack, services.bus.run())
+        await _in_background(stack, _react(services))
+        await _in_background(stack, queue.run())
+        stack.push_async_callback(queue.stop)
+        yield
+
+
+async def drain_in_real_time(services: Services, org_id: UUID) -> None:
+    """Do what is due in an organization that lives on real time; a test clock is drained by turning it."""
+    async with services.database.transaction() as tx:
+        organization = await identity.get_organization(tx, org_id)
+    if organization.test_now is None:
+        await drain_due(services.database, services.seams, org_id=org_id, until=services.clock.now())
+
+
+async def _react(services: Services) -> None:
+    """Drop caches when told to, and whenever news may have been missed."""
+    async for news in services.bus.subscribe():
+        if not isinstance(news, Change) or news.kind == CACHES_RELOADED:
+            services.forget_all()
+
+
+async def _in_background(stack: AsyncExitStack, work: Awaitable[None]) -> None:
+    task = asyncio.ensure_future(work)
+
+    async def stop() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)

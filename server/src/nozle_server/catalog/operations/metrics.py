@@ -1,0 +1,105 @@
+"""Define, change and remove billable metrics."""
+
+from datetime import datetime
+from uuid import UUID
+
+from nozle_server.catalog import store
+from nozle_server.catalog.drafts import MetricDraft
+from nozle_server.catalog.model import Aggregation, Metric, MetricFilter
+from nozle_server.catalog.queries import get_metric
+from nozle_server.core.errors import Conflict, InvalidInput, RuleBroken
+from nozle_server.core.expression import compile_expression
+from nozle_server.core.ids import new_id
+from nozle_server.core.text import parse_id, parse_text
+from nozle_server.infra.database import Tx
+
+
+async def create_metric(tx: Tx, *, org_id: UUID, draft: MetricDraft, now: datetime) -> Metric:
+    """A new metric; Conflict `value_already_exist` when its code is taken."""
+    metric = plan_metric(draft, org_id=org_id, previous=None, now=now)
+    if not await store.insert_metric(tx, metric):
+        raise Conflict(
+            "a billable metric with this code exists",
+            code="value_already_exist",
+            details={"code": ["value_already_exist"]},
+        )
+    return metric
+
+
+async def update_metric(tx: Tx, *, org_id: UUID, code: str, draft: MetricDraft, now: datetime) -> Metric:
+    """Replace a metric's definition. Its code stays, and what it counts is fixed once it has counted something:
+    stored quantities and counters would otherwise mean two things."""
+    previous = await get_metric(tx, org_id, code)
+    metric = plan_metric(draft, org_id=org_id, previous=previous, now=now)
+    if metric.code != previous.code:
+        raise RuleBroken(
+            "a billable metric keeps its code", code="code_is_fixed", details={"code": ["value_is_fixed"]}
+        )
+    if _how_it_counts(metric) != _how_it_counts(previous) and await store.metric_has_events(
+        tx, org_id, previous.id
+    ):
+        raise RuleBroken(
+            "the metric has usage: what it counts cannot change, define another one", code="metric_has_usage"
+        )
+    await store.update_metric(tx, metric)
+    return metric
+
+
+async def delete_metric(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Metric:
+    """Remove a metric that no plan prices and no feature points at; its events are kept."""
+    metric = await get_metric(tx, org_id, code)
+    if plans := await store.codes_of_plans_charging(tx, org_id, metric.id):
+        raise RuleBroken(f"{len(plans)} plan(s) charge for this metric", code="metric_in_use")
+    if features := await store.features_of_metric(tx, org_id, metric.id):
+        raise RuleBroken(f"{len(features)} feature(s) point at this metric", code="metric_in_use")
+    await store.delete_metric(tx, org_id, metric.id, now)
+    return metric
+
+
+def plan_metric(draft: MetricDraft, *, org_id: UUID, previous: Metric | None, now: datetime) -> Metric:
+    """The metric that a draft describes; InvalidInput when the draft makes no sense."""
+    draft.refuse_unsupported()
+    try:
+        aggregation = Aggregation(draft.aggregation_type)
+    except ValueError:
+        raise InvalidInput(
+            "aggregation_type must be one of " + ", ".join(Aggregation),
+            details={"aggregation_type": ["value_is_invalid"]},
+        ) from None
+    if aggregation is not Aggregation.COUNT and not (draft.field_name or draft.expression):
+        raise InvalidInput(
+            "field_name or expression is required for this aggregation",
+            details={"field_name": ["value_is_mandatory"]},
+        )
+    if draft.expression:
+        compile_expression(draft.expression)
+    return Metric(
+        org_id=org_id,
+        id=previous.id if previous else new_id(),
+        code=parse_id(draft.code, "code"),
+        name=parse_id(draft.name, "name"),
+        description=parse_text(draft.description, "description"),
+        aggregation=aggregation,
+        field_name=parse_text(draft.field_name, "field_name", max_bytes=255),
+        expression=draft.expression or None,
+        filters=_filters(draft),
+        created_at=previous.created_at if previous else now,
+        updated_at=now,
+    )
+
+
+def _filters(draft: MetricDraft) -> tuple[MetricFilter, ...]:
+    filters = tuple(
+        MetricFilter(parse_id(one.key, "filters"), tuple(parse_id(value, "filters") for value in one.values))
+        for one in draft.filters
+    )
+    if len({one.key for one in filters}) != len(filters) or any(not one.values for one in filters):
+        raise InvalidInput(
+            "each filter has a key of its own and at least one value",
+            details={"filters": ["value_is_invalid"]},
+        )
+    return filters
+
+
+def _how_it_counts(metric: Metric) -> tuple[object, ...]:
+    return metric.aggregation, metric.field_name, metric.expression

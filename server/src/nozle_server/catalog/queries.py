@@ -1,0 +1,41 @@
+"""Use cases that only look at the catalog."""
+
+from uuid import UUID
+
+from nozle_server.catalog import store
+from nozle_server.catalog.model import Feature, Metric, Plan
+from nozle_server.core.errors import NotFound
+from nozle_server.core.text import parse_id
+from nozle_server.infra.database import Tx
+
+
+async def get_metric(tx: Tx, org_id: UUID, code: str) -> Metric:
+    """The billable metric, by code; NotFound `billable_metric_not_found`."""
+    metric = await store.find_metric(tx, org_id, parse_id(code, "code"))
+    if metric is None:
+        raise unknown_metric()
+    return metric
+
+
+async def get_feature(tx: Tx, org_id: UUID, code: str) -> Feature:
+    """The feature, by code; NotFound `feature_not_found`."""
+    feature = await store.find_feature(tx, org_id, parse_id(code, "code"))
+    if feature is None:
+        raise NotFound("feature not found", code="feature_not_found")
+    return feature
+
+
+async def get_plan(tx: Tx, org_id: UUID, code: str) -> Plan:
+    """The plan in its current version, by code; NotFound `plan_not_found`."""
+    plan = await store.find_plan(tx, org_id, parse_id(code, "plan_code"))
+    if plan is None:
+        raise unknown_plan()
+    return plan
+
+
+def unknown_metric() -> NotFound:
+    return NotFound("billable metric not found", code="billable_metric_not_found")
+
+
+def unknown_plan() -> NotFound:
+    return NotFound("plan not found", code="plan_not_found")

@@ -1,0 +1,206 @@
+"""All SQL of credits, and rows <-> values. Every writer holds the account's row lock."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal, localcontext
+from uuid import UUID
+
+import asyncpg
+
+from nozle_server.core.rounding import EXACT
+from nozle_server.credits.model import Account, Draw, Entry, EntryType, Grant, GrantSource
+from nozle_server.infra.database import Tx
+
+_ACCOUNT = "org_id, id, customer_id, credit_system, balance, last_sequence"
+_GRANT = "id, amount, remaining, priority, source, reference, description, expires_at, created_at"
+_ENTRY = "id, sequence, type, amount, balance_after, feature, description, entity_id, occurred_at"
+
+
+def account_from_row(row: asyncpg.Record) -> Account:
+    return Account(**dict(row))
+
+
+def grant_from_row(row: asyncpg.Record) -> Grant:
+    return Grant(**{**dict(row), "source": GrantSource(row["source"])})
+
+
+def entry_from_row(row: asyncpg.Record) -> Entry:
+    return Entry(**{**dict(row), "type": EntryType(row["type"])})
+
+
+async def find_account(tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str) -> Account | None:
+    row = await tx.fetchrow(
+        f"select {_ACCOUNT} from credit_accounts where org_id = $1 and customer_id = $2 and credit_system = $3",
+        org_id,
+        customer_id,
+        credit_system,
+    )
+    return account_from_row(row) if row else None
+
+
+async def lock_account(tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str) -> Account | None:
+    """The account, held until the transaction ends; None when the customer never had credits."""
+    row = await tx.fetchrow(
+        f"""select {_ACCOUNT} from credit_accounts
+            where org_id = $1 and customer_id = $2 and credit_system = $3 for no key update""",
+        org_id,
+        customer_id,
+        credit_system,
+    )
+    return account_from_row(row) if row else None
+
+
+async def lock_account_by_id(tx: Tx, org_id: UUID, account_id: UUID) -> Account:
+    row = await tx.fetchrow(
+        f"select {_ACCOUNT} from credit_accounts where org_id = $1 and id = $2 for no key update",
+        org_id,
+        account_id,
+    )
+    assert row is not None, "a grant's account exists: accounts are never deleted"
+    return account_from_row(row)
+
+
+async def ensure_account(
+    tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str, account_id: UUID, now: datetime
+) -> None:
+    await tx.execute(
+        """
+        insert into credit_accounts (org_id, id, customer_id, credit_system, created_at) values ($1, $2, $3, $4, $5)
+        on conflict (org_id, customer_id, credit_system) do nothing
+        """,
+        org_id,
+        account_id,
+        customer_id,
+        credit_system,
+        now,
+    )
+
+
+async def list_live_grants(tx: Tx, org_id: UUID, account_id: UUID) -> list[Grant]:
+    """Grants with something left, expired ones included."""
+    rows = await tx.fetch(
+        f"select {_GRANT} from credit_grants where org_id = $1 and account_id = $2 and remaining > 0",
+        org_id,
+        account_id,
+    )
+    return [grant_from_row(row) for row in rows]
+
+
+async def find_grant(tx: Tx, org_id: UUID, grant_id: UUID) -> tuple[UUID, Grant] | None:
+    """A grant and the account it belongs to."""
+    row = await tx.fetchrow(
+        f"select account_id, {_GRANT} from credit_grants where org_id = $1 and id = $2", org_id, grant_id
+    )
+    if row is None:
+        return None
+    values = dict(row)
+    account_id = values.pop("account_id")
+    return account_id, Grant(**{**values, "source": GrantSource(row["source"])})
+
+
+async def find_grant_by_reference(tx: Tx, org_id: UUID, account_id: UUID, reference: str) -> Grant | None:
+    row = await tx.fetchrow(
+        f"select {_GRANT} from credit_grants where org_id = $1 and account_id = $2 and reference = $3",
+        org_id,
+        account_id,
+        reference,
+    )
+    return grant_from_row(row) if row else None
+
+
+async def append_grant(tx: Tx, account: Account, grant: Grant, entry: Entry) -> None:
+    """Store a grant, the entry that announces it, and the account's new balance."""
+    await tx.execute(
+        """
+        insert into credit_grants (org_id, account_id, id, amount, remaining, priority, source, reference, description,
+            expires_at, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        """,
+        account.org_id,
+        account.id,
+        grant.id,
+        grant.amount,
+        grant.remaining,
+        grant.priority,
+        grant.source,
+        grant.reference,
+        grant.description,
+        grant.expires_at,
+        grant.created_at,
+    )
+    await _append(tx, account, entry, [Draw(grant.id, grant.amount)])
+
+
+async def append_spending(tx: Tx, account: Account, entry: Entry, draws: Sequence[Draw]) -> None:
+    """Store an entry that takes `draws` from grants, and the account's new balance."""
+    await tx.execute(
+        """
+        update credit_grants g set remaining = g.remaining - d.amount
+        from unnest($2::uuid[], $3::numeric[]) as d (id, amount)
+        where g.org_id = $1 and g.id = d.id
+        """,
+        account.org_id,
+        [draw.grant_id for draw in draws],
+        [draw.amount for draw in draws],
+    )
+    await _append(tx, account, entry, [Draw(draw.grant_id, -draw.amount) for draw in draws])
+
+
+async def _append(tx: Tx, account: Account, entry: Entry, moved: Sequence[Draw]) -> None:
+    with localcontext(EXACT):
+        assert entry.balance_after == account.balance + entry.amount, "an entry carries the balance after it"
+        assert sum((draw.amount for draw in moved), Decimal(0)) == entry.amount, (
+            "allocations sum to the entry"
+        )
+    await tx.execute(
+        """
+        with entry as (
+            insert into ledger_entries (org_id, account_id, id, sequence, type, amount, balance_after, feature,
+                description, entity_id, occurred_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ), moved as (
+            insert into ledger_allocations (org_id, entry_id, grant_id, amount)
+            select $1, $3, d.grant_id, d.amount from unnest($12::uuid[], $13::numeric[]) as d (grant_id, amount)
+        )
+        update credit_accounts set balance = $7, last_sequence = $4 where org_id = $1 and id = $2
+        """,
+        account.org_id,
+        account.id,
+        entry.id,
+        entry.sequence,
+        entry.type,
+        entry.amount,
+        entry.balance_after,
+        entry.feature,
+        entry.description,
+        entry.entity_id,
+        entry.occurred_at,
+        [draw.grant_id for draw in moved],
+        [draw.amount for draw in moved],
+    )
+
+
+async def list_entries(
+    tx: Tx, org_id: UUID, account_id: UUID, *, before: int | None, limit: int
+) -> list[Entry]:
+    """Newest first; `before` is the sequence of the last entry already seen."""
+    rows = await tx.fetch(
+        f"""select {_ENTRY} from ledger_entries
+            where org_id = $1 and account_id = $2 and ($3::bigint is null or sequence < $3)
+            order by sequence desc limit $4""",
+        org_id,
+        account_id,
+        before,
+        limit,
+    )
+    return [entry_from_row(row) for row in rows]
+
+
+async def totals(tx: Tx, org_id: UUID, account_id: UUID) -> dict[str, Decimal]:
+    """The sum of an account's entries by type."""
+    rows = await tx.fetch(
+        "select type, sum(amount) as total from ledger_entries where org_id = $1 and account_id = $2 group by type",
+        org_id,
+        account_id,
+    )
+    return {row["type"]: row["total"] for row in rows}

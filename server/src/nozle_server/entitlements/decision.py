@@ -1,0 +1,86 @@
+"""The rule of `can()`: facts in, decision out. No database, no clock, no settings."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from nozle_server.core.rounding import divide
+from nozle_server.entitlements.model import Decision, Facts, PlanRight, Reason, SubscriptionFacts
+from nozle_server.rating.rate import marginal_price_cents
+from nozle_server.subscriptions.model import Status
+
+_HUNDRED = Decimal(100)
+
+
+def decide(facts: Facts) -> Decision:
+    """Whether the customer may use the feature now.
+
+    Over several active subscriptions the first that allows it answers; when none does, the one that comes closest:
+    a limit that is used up says more than a plan without the feature.
+    """
+    active = [one for one in facts.subscriptions if one.is_active_at(facts.now)]
+    if not active:
+        return Decision(False, _why_nothing_runs(facts))
+    decisions = [_decide_one(one, facts) for one in active]
+    allowed = [one for one in decisions if one.allowed]
+    return allowed[0] if allowed else min(decisions, key=_distance)
+
+
+def _distance(denial: Decision) -> int:
+    return 1 if denial.reason is Reason.FEATURE_NOT_IN_PLAN else 0
+
+
+def _why_nothing_runs(facts: Facts) -> Reason:
+    ended = [
+        one for one in facts.subscriptions if one.started_at <= facts.now and one.status is not Status.PENDING
+    ]
+    if not ended:
+        return Reason.NO_SUBSCRIPTION
+    latest = max(ended, key=lambda one: one.started_at)
+    return Reason.SUBSCRIPTION_CANCELLED if latest.status is Status.CANCELED else Reason.SUBSCRIPTION_EXPIRED
+
+
+def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:
+    right = subscription.right
+    if right is None:
+        return Decision(False, Reason.FEATURE_NOT_IN_PLAN)
+    if not right.metered:
+        return Decision(True, Reason.FEATURE_ENABLED)
+    decision = _against_limit(right, subscription.used)
+    price = subscription.price
+    revenue = (
+        marginal_price_cents(price, subscription.used, currency=subscription.currency)
+        if price
+        else Decimal(0)
+    )
+    floor = facts.min_margin_percent if right.min_margin_percent is None else right.min_margin_percent
+    decision = replace(
+        decision,
+        cost_per_use_cents=facts.cost_per_use_cents,
+        revenue_per_use_cents=revenue,
+        min_margin_percent=floor,
+    )
+    return _against_floor(decision, facts.margin_enforcement)
+
+
+def _against_limit(right: PlanRight, used: Decimal) -> Decision:
+    """At `used == limit` the next use is denied."""
+    if right.limit is None:
+        return Decision(True, Reason.UNLIMITED, used=used)
+    remaining = max(Decimal(0), right.limit - used)
+    if used < right.limit:
+        return Decision(True, Reason.WITHIN_LIMIT, used=used, limit=right.limit, remaining=remaining)
+    if right.overage:
+        return Decision(True, Reason.OVERAGE, used=used, limit=right.limit, remaining=remaining, overage=True)
+    return Decision(False, Reason.LIMIT_EXCEEDED, used=used, limit=right.limit, remaining=remaining)
+
+
+def _against_floor(decision: Decision, enforcement: str) -> Decision:
+    """A margin below its floor denies only where the organization said so (contract Decision 20)."""
+    floor, revenue = decision.min_margin_percent, decision.revenue_per_use_cents
+    if floor is None or not revenue or enforcement == "observe":
+        return decision
+    if divide(decision.margin_per_use_cents * _HUNDRED, revenue) >= floor:
+        return decision
+    if enforcement == "deny" and decision.allowed:
+        return replace(decision, allowed=False, reason=Reason.MARGIN_BELOW_MINIMUM)
+    return replace(decision, warnings=("margin_below_minimum",))

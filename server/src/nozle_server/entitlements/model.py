@@ -1,0 +1,88 @@
+"""The question of `can()`, the facts it is decided from, and the decision."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from nozle_server.catalog.charge_models import ChargeModel
+from nozle_server.subscriptions.model import Status
+
+
+class Reason(StrEnum):
+    """Why, in a word (contract 1.7)."""
+
+    WITHIN_LIMIT = "within_limit"
+    UNLIMITED = "unlimited"
+    FEATURE_ENABLED = "feature_enabled"
+    OVERAGE = "overage"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    FEATURE_NOT_IN_PLAN = "feature_not_in_plan"
+    NO_SUBSCRIPTION = "no_subscription"
+    SUBSCRIPTION_EXPIRED = "subscription_expired"
+    SUBSCRIPTION_CANCELLED = "subscription_cancelled"
+    MARGIN_BELOW_MINIMUM = "margin_below_minimum"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRight:
+    """What a plan says about the feature or metric asked for. `limit` None: no cap. Not `metered`: yes or no."""
+
+    metered: bool
+    limit: Decimal | None = None
+    overage: bool = False
+    min_margin_percent: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionFacts:
+    """One subscription as it bears on the question. `right` None: its plan does not have the feature.
+
+    `used` is the metric's usage in the current period; `price` how the plan prices the metric, if it does.
+    """
+
+    status: Status
+    started_at: datetime
+    ends_at: datetime | None
+    right: PlanRight | None
+    used: Decimal
+    price: ChargeModel | None
+    currency: str
+
+    def is_active_at(self, now: datetime) -> bool:
+        return (
+            self.status is Status.ACTIVE
+            and self.started_at <= now
+            and (self.ends_at is None or now < self.ends_at)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A snapshot of all that the decision depends on."""
+
+    now: datetime
+    subscriptions: tuple[SubscriptionFacts, ...] = ()
+    cost_per_use_cents: Decimal = Decimal(0)
+    min_margin_percent: Decimal | None = None
+    margin_enforcement: str = "observe"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer. Amounts are cents a unit; `limit` and `remaining` None mean without cap."""
+
+    allowed: bool
+    reason: Reason
+    used: Decimal = Decimal(0)
+    limit: Decimal | None = None
+    remaining: Decimal | None = None
+    overage: bool = False
+    cost_per_use_cents: Decimal = Decimal(0)
+    revenue_per_use_cents: Decimal = Decimal(0)
+    min_margin_percent: Decimal | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def margin_per_use_cents(self) -> Decimal:
+        return self.revenue_per_use_cents - self.cost_per_use_cents

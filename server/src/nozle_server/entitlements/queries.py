@@ -1,0 +1,124 @@
+"""`can()`: gather the facts, then decide."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog.charge_models import ChargeModel
+from nozle_server.catalog.model import Charge, PlanVersion
+from nozle_server.costs import queries as costs
+from nozle_server.entitlements import store
+from nozle_server.entitlements.decision import decide
+from nozle_server.entitlements.model import Decision, Facts, PlanRight, SubscriptionFacts
+from nozle_server.entitlements.store import Asked, AskedSubscription
+from nozle_server.infra.database import Tx
+from nozle_server.rating.filters import best_match
+from nozle_server.subscriptions.model import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May `customer` use `feature` (a feature's code, else a metric's) now?
+
+    `metadata` are properties that the use would have, for prices and costs by model. `subscription` narrows to one.
+    """
+
+    customer: str
+    feature: str
+    metadata: Mapping[str, str]
+    subscription: str | None = None
+
+
+async def can(
+    tx: Tx, averages: costs.AverageCosts, *, org_id: UUID, question: Question, with_costs: bool, now: datetime
+) -> Decision:
+    """Decide a question. `with_costs` False leaves the merchant's costs at 0 for callers who may not see them,
+    unless a margin floor is enforced and needs them."""
+    asked = await store.read(
+        tx, org_id, customer=question.customer, code=question.feature, subscription=question.subscription
+    )
+    subscriptions = tuple(
+        [await _subscription_facts(tx, asked, one, question, now) for one in asked.subscriptions]
+    )
+    cost = Decimal(0)
+    if asked.metric_code and asked.metric_id and (with_costs or asked.margin_enforcement == "deny"):
+        cost = await costs.unit_cost_cents(
+            tx,
+            averages,
+            org_id=org_id,
+            metric_id=asked.metric_id,
+            metric_code=asked.metric_code,
+            model=question.metadata.get("model"),
+            now=now,
+        )
+    return decide(
+        Facts(
+            now=now,
+            subscriptions=subscriptions,
+            cost_per_use_cents=cost,
+            min_margin_percent=asked.min_margin_percent,
+            margin_enforcement=asked.margin_enforcement,
+        )
+    )
+
+
+async def _subscription_facts(
+    tx: Tx, asked: Asked, one: AskedSubscription, question: Question, now: datetime
+) -> SubscriptionFacts:
+    subscription = one.subscription
+    version = await catalog_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
+    charge = version.charge_for(asked.metric_id) if asked.metric_id else None
+    return SubscriptionFacts(
+        status=subscription.status,
+        started_at=subscription.started_at,
+        ends_at=subscription.terminated_at or subscription.ending_at,
+        right=_right(asked, one, charge),
+        used=_used(one, version, now),
+        price=_price(charge, question),
+        currency=version.currency,
+    )
+
+
+def _right(asked: Asked, one: AskedSubscription, charge: Charge | None) -> PlanRight | None:
+    if asked.feature_id is None:
+        # A metric's own code: present in the plan's charges means unlimited (contract Decision 12).
+        return PlanRight(metered=True) if charge is not None else None
+    privileges = one.privileges
+    if privileges is None:
+        return None
+    if asked.metric_id is None:
+        return PlanRight(metered=False)
+    return PlanRight(
+        metered=True,
+        limit=_decimal(privileges.get("limit")),
+        overage=privileges.get("overage") is True,
+        min_margin_percent=_decimal(privileges.get("min_margin_percent")),
+    )
+
+
+def _used(one: AskedSubscription, version: PlanVersion, now: datetime) -> Decimal:
+    start = _period_start(one.subscription, version, now)
+    return next((units for counter_start, units in one.counters if counter_start == start), Decimal(0))
+
+
+def _period_start(subscription: Subscription, version: PlanVersion, now: datetime) -> datetime | None:
+    """Start of the period that runs at `now`, also when its billing run is still to come; None outside its life."""
+    if subscription.current_period_start <= now < subscription.current_period_end:
+        return subscription.current_period_start
+    if not subscription.is_active_at(now):
+        return None
+    return subscription.period_at(now, version.interval).start
+
+
+def _price(charge: Charge | None, question: Question) -> ChargeModel | None:
+    if charge is None:
+        return None
+    matched = best_match(charge.filters, question.metadata)
+    return matched.model if matched else charge.model
+
+
+def _decimal(value: object) -> Decimal | None:
+    return None if value is None else Decimal(str(value))

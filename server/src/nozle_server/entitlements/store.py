@@ -1,0 +1,92 @@
+"""The facts of a `can()` question, read in one round trip."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from nozle_server.infra.database import Tx
+from nozle_server.subscriptions import store as subscriptions_store
+from nozle_server.subscriptions.model import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSubscription:
+    """A subscription with what its plan and its counters say about the feature asked for.
+
+    `privileges` None: the plan is not entitled to the feature. `counters` are (period start, units).
+    """
+
+    subscription: Subscription
+    privileges: dict[str, Any] | None
+    counters: tuple[tuple[datetime, Decimal], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the code asked for turned out to be, and the customer's subscriptions."""
+
+    feature_id: UUID | None
+    metric_id: UUID | None
+    metric_code: str | None
+    margin_enforcement: str
+    min_margin_percent: Decimal | None
+    subscriptions: tuple[AskedSubscription, ...]
+
+    @property
+    def exists(self) -> bool:
+        return self.feature_id is not None or self.metric_id is not None
+
+
+_SUBSCRIPTION = ", ".join(f"s.{name}" for name in subscriptions_store.COLUMNS.split(", "))
+# A feature's code comes before a metric's (contract Decision 6). Counters from the stored current period on: the
+# period that runs by the clock may be a later one, when its billing run is still to come.
+_FACTS = f"""
+with feature as (
+    select id, metric_id from features where org_id = $1 and code = $3 and deleted_at is null
+), asked as (
+    select (select id from feature) as feature_id,
+        case when exists (select 1 from feature) then (select metric_id from feature)
+             else (select id from billable_metrics where org_id = $1 and code = $3 and deleted_at is null) end as metric_id
+)
+select asked.feature_id, asked.metric_id as asked_metric_id, m.code as asked_metric_code,
+    o.margin_enforcement, o.min_margin_percent, {_SUBSCRIPTION}, e.privileges,
+    array(select u.period_start from usage_counters u
+          where u.org_id = s.org_id and u.subscription_id = s.id and u.metric_id = asked.metric_id
+            and u.period_start >= s.current_period_start order by u.period_start) as counter_starts,
+    array(select u.units from usage_counters u
+          where u.org_id = s.org_id and u.subscription_id = s.id and u.metric_id = asked.metric_id
+            and u.period_start >= s.current_period_start order by u.period_start) as counter_units
+from asked
+join organizations o on o.id = $1
+left join billable_metrics m on m.org_id = $1 and m.id = asked.metric_id
+left join customers c on c.org_id = $1 and c.external_id = $2
+left join subscriptions s on s.org_id = $1 and s.customer_id = c.id and ($4::text is null or s.external_id = $4)
+left join plan_entitlements e on e.org_id = $1 and e.plan_id = s.plan_id and e.feature_id = asked.feature_id
+order by s.started_at desc, s.id desc
+"""
+
+
+async def read(tx: Tx, org_id: UUID, *, customer: str, code: str, subscription: str | None) -> Asked:
+    """Everything stored that bears on the question."""
+    rows = await tx.fetch(_FACTS, org_id, customer, code, subscription)
+    first = rows[0]
+    return Asked(
+        feature_id=first["feature_id"],
+        metric_id=first["asked_metric_id"],
+        metric_code=first["asked_metric_code"],
+        margin_enforcement=first["margin_enforcement"],
+        min_margin_percent=first["min_margin_percent"],
+        subscriptions=tuple(_subscription(row) for row in rows if row["id"] is not None),
+    )
+
+
+def _subscription(row: asyncpg.Record) -> AskedSubscription:
+    return AskedSubscription(
+        subscriptions_store.from_row(row),
+        row["privileges"],
+        tuple(zip(row["counter_starts"], row["counter_units"], strict=True)),
+    )

@@ -1,0 +1,45 @@
+"""What workers do in the background: which job calls which operation, and when the regular ones run."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from nozle_server.core.clock import Clock
+from nozle_server.infra import due, partitions, retention
+from nozle_server.infra.database import Database
+from nozle_server.infra.job_queue import JobQueue
+
+
+class Worker:
+    """The jobs of this server, registered with `queue`; run the queue to run them.
+
+    `clock` is real time. `drain` does everything that is due in one organization, in order.
+    """
+
+    def __init__(
+        self, database: Database, queue: JobQueue, clock: Clock, drain: Callable[[UUID], Awaitable[None]]
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._drain = drain
+        queue.register(due.DRAIN_DUE, self._drain_due)
+        queue.register("sweep", self._sweep)
+        queue.register("prune", self._prune)
+        queue.register("partitions", self._partitions)
+        queue.every("sweep", "* * * * *")
+        queue.every("prune", "23 * * * *")
+        # Four chances a day, for days that lie ahead: a busy default partition may turn some of them down.
+        queue.every("partitions", "47 */6 * * *")
+
+    async def _drain_due(self, payload: bytes) -> None:
+        await self._drain(UUID(bytes=payload))
+
+    async def _sweep(self, _: bytes) -> None:
+        async with self._database.transaction() as tx:
+            await due.enqueue_overdue(tx, self._clock.now())
+
+    async def _prune(self, _: bytes) -> None:
+        await retention.prune(self._database, self._clock.now())
+
+    async def _partitions(self, _: bytes) -> None:
+        async with self._database.connection() as connection:
+            await partitions.ensure_event_partitions(connection, self._clock.now().date())

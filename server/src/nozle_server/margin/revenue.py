@@ -1,0 +1,176 @@
+"""What was earned in a range, by customer, plan, metric, AI model and hour.
+
+Revenue is what was billed: the settled lines of finalized invoices, and for time that is not invoiced yet the lines
+as they would be made now, unrounded. A line's amount is shared out over the usage that made it, in exact parts that
+sum to the line: by units where they add up (count, sum), by events otherwise. A fixed fee is spread evenly over the
+local days of its period, and earned as they begin.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog.model import Aggregation, Charge, PlanVersion
+from nozle_server.core.allocation import allocate_exact
+from nozle_server.core.periods import Period, local_date, start_of_day
+from nozle_server.infra.database import Tx
+from nozle_server.infra.seams import Seams
+from nozle_server.infra.usage_store import UsageQuery, UsageRow, Window
+from nozle_server.invoicing.lines import charge_lines, fee_line, usage_query
+from nozle_server.invoicing.model import InvoiceLine, LineKind
+from nozle_server.margin import store
+from nozle_server.margin.model import Range, RevenueRow
+from nozle_server.margin.store import PricedLine
+from nozle_server.rating.filters import in_order_of_match
+from nozle_server.subscriptions.model import Subscription
+
+_ADDITIVE = (Aggregation.COUNT, Aggregation.SUM)
+
+
+async def revenue(
+    tx: Tx, seams: Seams, *, org_id: UUID, within: Range, currency: str, now: datetime
+) -> list[RevenueRow]:
+    """Rows whose amounts sum to the revenue of the range."""
+    lines = await store.invoiced_lines(tx, org_id, within, currency=currency)
+    lines += await _lines_to_come(tx, seams, org_id, within, currency, now)
+    # A fee is earned day by day: the days of the running period that have not begun are not revenue yet.
+    begun = now + timedelta(microseconds=1)
+    so_far = Range(within.start, begun if within.end is None else min(begun, within.end))
+    rows: list[RevenueRow] = []
+    charges: dict[tuple[UUID, UUID], list[PricedLine]] = defaultdict(list)
+    for priced in lines:
+        if priced.line.kind is LineKind.SUBSCRIPTION:
+            rows += await _fee_by_day(tx, org_id, priced, so_far)
+        else:
+            assert priced.line.charge_id is not None
+            charges[priced.line.plan_version_id, priced.line.charge_id].append(priced)
+    for (version_id, charge_id), of_charge in charges.items():
+        version = await catalog_store.get_plan_version(tx, org_id, version_id)
+        charge = next(one for one in version.charges if one.id == charge_id)
+        rows += await _usage_by_hour(tx, seams, org_id, charge, of_charge, within)
+    return rows
+
+
+async def _lines_to_come(
+    tx: Tx, seams: Seams, org_id: UUID, within: Range, currency: str, now: datetime
+) -> list[PricedLine]:
+    """Lines of the running periods as they stand, exact amounts."""
+    running: dict[UUID, list[tuple[Subscription, Period]]] = defaultdict(list)
+    for subscription in await store.running_subscriptions(tx, org_id, now):
+        period = Period(subscription.current_period_start, subscription.current_period_end)
+        if within.touches(period.start, period.end):
+            running[subscription.plan_version_id].append((subscription, period))
+    lines: list[PricedLine] = []
+    for version_id, subscriptions in running.items():
+        version = await catalog_store.get_plan_version(tx, org_id, version_id)
+        if version.currency != currency:
+            continue
+        if not version.pay_in_advance:  # else it is on an invoice already
+            for subscription, period in subscriptions:
+                lines.append(_priced(fee_line(subscription, version, "", period), subscription, version))
+        for charge in version.charges:
+            lines += await _charge_lines_to_come(tx, seams, version, charge, subscriptions)
+    return lines
+
+
+async def _charge_lines_to_come(
+    tx: Tx,
+    seams: Seams,
+    version: PlanVersion,
+    charge: Charge,
+    subscriptions: Sequence[tuple[Subscription, Period]],
+) -> list[PricedLine]:
+    metric = await catalog_store.get_metric_by_id(tx, version.org_id, charge.metric_id)
+    windows = [Window(subscription.id, period.start, period.end) for subscription, period in subscriptions]
+    rows = await seams.usage_store.usage(tx, version.org_id, usage_query(charge, metric.aggregation, windows))
+    by_window: dict[int, list[UsageRow]] = defaultdict(list)
+    for row in rows:
+        by_window[row.window].append(row)
+    lines = []
+    for number, (subscription, period) in enumerate(subscriptions):
+        for line in charge_lines(subscription, version, charge, period, by_window[number]):
+            lines.append(_priced(line, subscription, version))
+    return lines
+
+
+def _priced(line: InvoiceLine, subscription: Subscription, version: PlanVersion) -> PricedLine:
+    return PricedLine(line, subscription.customer_id, version.currency, line.exact_amount_cents)
+
+
+async def _fee_by_day(tx: Tx, org_id: UUID, priced: PricedLine, within: Range) -> list[RevenueRow]:
+    """A fee's equal parts, each at the start of its local day (the first at the start of the period)."""
+    line = priced.line
+    timezone = await store.subscription_timezone(tx, org_id, line.subscription_id)
+    starts = _days(line.period_start, line.period_end, timezone)
+    parts = allocate_exact(priced.amount_cents, [Decimal(1)] * len(starts))
+    return [
+        RevenueRow(priced.customer_id, line.plan_id, None, "", start, part)
+        for start, part in zip(starts, parts, strict=True)
+        if within.contains(start)
+    ]
+
+
+def _days(start: datetime, end: datetime, timezone: str) -> list[datetime]:
+    """The starts of the local days of [start, end), the first no earlier than `start`."""
+    day = local_date(start, timezone)
+    starts = [start]
+    while (following := start_of_day(day := day + timedelta(days=1), timezone)) < end:
+        starts.append(following)
+    return starts
+
+
+async def _usage_by_hour(
+    tx: Tx, seams: Seams, org_id: UUID, charge: Charge, lines: Sequence[PricedLine], within: Range
+) -> list[RevenueRow]:
+    """Charge lines shared out over the hours and AI models of the usage behind them."""
+    metric = await catalog_store.get_metric_by_id(tx, org_id, charge.metric_id)
+    paid = [priced for priced in lines if priced.amount_cents]
+    windows = {
+        (priced.line.subscription_id, priced.line.period_start): Window(
+            priced.line.subscription_id, priced.line.period_start, priced.line.period_end
+        )
+        for priced in paid
+    }
+    numbers = {key: number for number, key in enumerate(windows)}
+    filters = in_order_of_match(charge.filters)
+    query = UsageQuery(
+        metric_id=charge.metric_id,
+        aggregation=metric.aggregation,
+        windows=tuple(windows.values()),
+        filters=tuple(one.values for one in filters),
+        group_by=("hour", "model", "inside"),
+        inside_start=within.start,
+        inside_end=within.end,
+    )
+    behind: dict[tuple[int, UUID | None], list[UsageRow]] = defaultdict(list)
+    for row in await seams.usage_store.usage(tx, org_id, query) if windows else ():
+        filter_id = None if row.filter_index is None else filters[row.filter_index].id
+        behind[row.window, filter_id].append(row)
+    shared: list[RevenueRow] = []
+    for priced in paid:
+        number = numbers[priced.line.subscription_id, priced.line.period_start]
+        usage = behind[number, priced.line.charge_filter_id]
+        shared += _share_out(priced, usage, metric.aggregation, metric.code, within)
+    return shared
+
+
+def _share_out(
+    priced: PricedLine, usage: Sequence[UsageRow], aggregation: Aggregation, metric_code: str, within: Range
+) -> list[RevenueRow]:
+    line = priced.line
+    if not usage:  # a flat amount that nothing was used for
+        at, known = line.period_start, within.contains(line.period_start)
+        row = RevenueRow(priced.customer_id, line.plan_id, metric_code, "unknown", at, priced.amount_cents)
+        return [row] if known else []
+    weights = [row.units if aggregation in _ADDITIVE else Decimal(row.events_count) for row in usage]
+    if any(weight < 0 for weight in weights) or not any(weights):
+        weights = [Decimal(row.events_count) for row in usage]
+    parts = allocate_exact(priced.amount_cents, weights)
+    return [
+        RevenueRow(priced.customer_id, line.plan_id, metric_code, row.group[1], row.group[0], part)
+        for row, part in zip(usage, parts, strict=True)
+        if row.group[2]
+    ]

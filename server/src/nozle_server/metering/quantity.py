@@ -1,0 +1,82 @@
+"""How much one event counts for: a pure function of its metric and its properties."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+
+from nozle_server.catalog.model import Aggregation, Metric
+from nozle_server.core.errors import InvalidInput, RuleBroken
+from nozle_server.core.expression import Expression, compile_expression
+from nozle_server.core.json import number_text
+from nozle_server.core.numbers import parse_amount
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The quantity of one event; for a unique count, the value that is told apart."""
+
+    quantity: Decimal
+    unique_value: str | None = None
+
+
+def measure(
+    metric: Metric, properties: Mapping[str, object], *, value: Decimal | None, occurred_at: datetime
+) -> Measured:
+    """What an event adds to its metric. `value` is the direct form's quantity, used where the property is absent.
+
+    RuleBroken when the property the metric needs is missing or not a number: counting it as 0 would lose usage in
+    silence.
+    """
+    if metric.aggregation is Aggregation.COUNT:
+        return Measured(Decimal(1) if value is None else value)
+    found = _find(metric, properties, value, occurred_at)
+    if found is None:
+        raise RuleBroken(
+            f"property {metric.field_name} is required by billable metric {metric.code}",
+            code="missing_property",
+            details={"properties": ["value_is_mandatory"]},
+        )
+    if metric.aggregation is Aggregation.UNIQUE_COUNT:
+        return Measured(Decimal(1), _as_text(found))
+    try:
+        return Measured(parse_amount(found, "properties"))
+    except InvalidInput:
+        raise RuleBroken(
+            f"property {metric.field_name} of billable metric {metric.code} must be a number",
+            code="invalid_property",
+            details={"properties": ["value_is_invalid"]},
+        ) from None
+
+
+def _find(
+    metric: Metric, properties: Mapping[str, object], value: Decimal | None, occurred_at: datetime
+) -> object | None:
+    if metric.expression:
+        needed = _compiled(metric.expression)
+        if value is not None and not needed.properties & properties.keys():
+            return value
+        return needed.evaluate(properties, code=metric.code, timestamp=occurred_at)
+    found = properties.get(metric.field_name or "")
+    return value if found is None else found
+
+
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> Expression:
+    return compile_expression(expression)
+
+
+def _as_text(value: object) -> str:
+    """One spelling a value: 1, 1.0 and "1" are the same thing to a unique count, as JSON clients write them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | Decimal):
+        return number_text(Decimal(value))
+    if isinstance(value, str):
+        return value
+    raise RuleBroken(
+        "a unique count needs a text, number or boolean",
+        code="invalid_property",
+        details={"properties": ["value_is_invalid"]},
+    )

@@ -1,0 +1,58 @@
+"""When an event happened, as callers write it: unix seconds (number or string, with fractions) or RFC 3339."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from nozle_server.core.errors import InvalidInput
+
+FUTURE_ALLOWANCE = timedelta(hours=24)
+
+_UNIX = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_RFC3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_timestamp(value: object, *, now: datetime) -> datetime:
+    """The instant in UTC, to the microsecond (further digits are cut off).
+
+    InvalidInput for anything else, for an instant before 1970, and for one more than 24 hours after `now`.
+    """
+    instant = _parse(value)
+    if instant < _EPOCH:
+        raise _invalid("lies before 1970")
+    if instant > now + FUTURE_ALLOWANCE:
+        raise InvalidInput(
+            "timestamp lies more than 24 hours ahead",
+            code="timestamp_in_future",
+            details={"timestamp": ["in_future"]},
+        )
+    return instant
+
+
+def _parse(value: object) -> datetime:
+    if isinstance(value, bool):
+        raise _invalid("is not a time")
+    if isinstance(value, int | Decimal):
+        value = format(value, "f") if isinstance(value, Decimal) else str(value)
+    if not isinstance(value, str):
+        raise _invalid("is not a time")
+    try:
+        if _UNIX.fullmatch(value):
+            microseconds = int(Decimal(value) * 1_000_000)
+            return _EPOCH + timedelta(microseconds=microseconds)
+        if found := _RFC3339.fullmatch(value):
+            day, clock, fraction, zone = found.groups()
+            text = f"{day}T{clock}{(fraction or '')[:7]}{'+00:00' if zone in 'Zz' else zone}"
+            return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise _invalid("is neither unix seconds nor RFC 3339")
+
+
+def _invalid(what: str) -> InvalidInput:
+    return InvalidInput(
+        f"timestamp {what}", code="invalid_timestamp", details={"timestamp": ["invalid_format"]}
+    )

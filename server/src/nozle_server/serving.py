@@ -1,0 +1,199 @@
+"""The long-running commands: serve, work, and serve for development."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nozle_server.api.app import build_app
+from nozle_server.api.server import serve as serve_http
+from nozle_server.bootstrap import Services, background, build_services, open_database
+from nozle_server.core.clock import SystemClock
+from nozle_server.core.errors import InvalidInput
+from nozle_server.identity.model import Mode
+from nozle_server.identity.queries import get_time
+from nozle_server.infra.database import Tx
+from nozle_server.infra.logging import configure_logging
+from nozle_server.infra.settings import Settings
+from nozle_server.workflows.apply_catalog import apply_catalog, read_catalog
+from nozle_server.workflows.onboarding import open_organization
+
+Notice = Callable[[str], None]
+
+EXAMPLE_CATALOG = Path("examples") / "ai-saas.yaml"
+ENV_FILE = "dev.env"
+
+
+async def serve(settings: Settings, *, notice: Notice) -> None:
+    """API and worker in one process, until SIGTERM or SIGINT."""
+    async with open_database(settings, notice=notice) as database:
+        services = build_services(database, settings, SystemClock())
+        async with background(services):
+            await serve_http(
+                build_app(services),
+                host=settings.host,
+                port=settings.port,
+                on_listening=lambda url: notice(f"Nozle is serving at {url}"),
+            )
+
+
+async def work(settings: Settings, *, notice: Notice) -> None:
+    """The worker alone, until SIGTERM or SIGINT."""
+    async with open_database(settings, notice=notice) as database:
+        services = build_services(database, settings, SystemClock())
+        async with background(services):
+            notice("working")
+            await _until_told_to_stop()
+
+
+async def serve_for_development(settings: Settings, *, trace: str | None, demo: bool, notice: Notice) -> None:
+    """Serve with a test organization whose keys stand in `dev.env`, the example catalog, and the demonstration."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log_path = settings.data_dir / "server.log"
+    with log_path.open("ab", buffering=0) as log_file:
+        configure_logging(settings.log_level, log_file)
+        async with open_database(settings, notice=notice) as database:
+            services = build_services(database, settings, SystemClock())
+            async with background(services):
+                await _serve_development(services, trace=trace, demo=demo, notice=notice, log_path=log_path)
+
+
+async def _serve_development(
+    services: Services, *, trace: str | None, demo: bool, notice: Notice, log_path: Path
+) -> None:
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve_http(
+            build_app(services),
+            host=services.settings.host,
+            port=services.settings.port,
+            on_listening=listening.set_result,
+        )
+    )
+    waited_for: set[asyncio.Future[Any]] = {serving, listening}
+    await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        await serving  # raises why it could not listen
+        return
+    url = listening.result()
+    environment = await _organization_for_development(services, url)
+    await _apply_example(services, environment)
+    env_file = services.settings.data_dir / ENV_FILE
+    notice(f"Nozle is serving at {url}\n  keys: source {env_file}\n  logs: {log_path}\n  docs: {url}/docs")
+    if demo:
+        await _play_demonstration(services.settings, environment, trace, serving)
+    if not serving.done():
+        notice(f"Serving at {url} until Ctrl-C.")
+    await serving
+
+
+@dataclass(frozen=True, slots=True)
+class DevelopmentEnvironment:
+    """What `dev.env` tells."""
+
+    url: str
+    secret_key: str
+    publishable_key: str
+    organization_id: str
+
+    def write(self, path: Path) -> None:
+        """As shell assignments, readable by the owner alone."""
+        text = (
+            f"export NOZLE_URL={self.url}\nexport NOZLE_SECRET_KEY={self.secret_key}\n"
+            f"export NOZLE_PUBLISHABLE_KEY={self.publishable_key}\nexport NOZLE_ORGANIZATION_ID={self.organization_id}\n"
+        )
+        temporary = path.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "DevelopmentEnvironment | None":
+        """What was written before; None when there is nothing usable."""
+        with suppress(OSError, KeyError):
+            lines = (line.removeprefix("export ") for line in path.read_text(encoding="utf-8").splitlines())
+            values = dict(line.split("=", 1) for line in lines if "=" in line)
+            return cls(
+                values["NOZLE_URL"],
+                values["NOZLE_SECRET_KEY"],
+                values["NOZLE_PUBLISHABLE_KEY"],
+                values["NOZLE_ORGANIZATION_ID"],
+            )
+        return None
+
+
+async def _organization_for_development(services: Services, url: str) -> DevelopmentEnvironment:
+    """The organization of an earlier start if its key still opens this database, else a new one."""
+    path = services.settings.data_dir / ENV_FILE
+    earlier = DevelopmentEnvironment.read(path)
+    if earlier is not None and await services.keys.find(earlier.secret_key) is not None:
+        known = DevelopmentEnvironment(
+            url, earlier.secret_key, earlier.publishable_key, earlier.organization_id
+        )
+    else:
+        now = services.clock.now()
+
+        async def create(tx: Tx) -> DevelopmentEnvironment:
+            made, secret, publishable = await open_organization(
+                tx, name="Demonstration", mode=Mode.TEST, now=now
+            )
+            return DevelopmentEnvironment(url, secret, publishable, str(made.id))
+
+        known = await services.database.run(create)
+    known.write(path)
+    return known
+
+
+async def _apply_example(services: Services, environment: DevelopmentEnvironment) -> None:
+    """Apply the example catalog where it lies beside the checkout."""
+    principal = await services.keys.find(environment.secret_key)
+    if principal is None or not EXAMPLE_CATALOG.exists():
+        return
+    catalog = read_catalog(yaml.safe_load(EXAMPLE_CATALOG.read_text(encoding="utf-8")))
+    real_now = services.clock.now()
+
+    async def apply(tx: Tx) -> None:
+        now = await get_time(tx, principal.org_id, real_now)
+        await apply_catalog(tx, org_id=principal.org_id, catalog=catalog, now=now)
+
+    await services.database.run(apply)
+
+
+async def _play_demonstration(
+    settings: Settings, environment: DevelopmentEnvironment, trace: str | None, serving: "asyncio.Task[None]"
+) -> None:
+    """Run the demonstration as what it is: a customer's program that knows the address and the key."""
+    program = Path(sys.executable).with_name("nozle-demo")
+    command = str(program) if program.exists() else shutil.which("nozle-demo")
+    if command is None:
+        raise InvalidInput("the demonstration is not installed; DEMO=0 leaves it out")
+    arguments = ["--state-dir", str(settings.data_dir / "demo")]
+    if trace:
+        arguments += ["--trace", trace]
+    player = await asyncio.create_subprocess_exec(
+        command,
+        *arguments,
+        env={**os.environ, "NOZLE_URL": environment.url, "NOZLE_SECRET_KEY": environment.secret_key},
+    )
+    playing = asyncio.create_task(player.wait())
+    await asyncio.wait({playing, serving}, return_when=asyncio.FIRST_COMPLETED)
+    if not playing.done():
+        with suppress(ProcessLookupError):
+            player.send_signal(signal.SIGINT)
+        await playing
+
+
+async def _until_told_to_stop() -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()

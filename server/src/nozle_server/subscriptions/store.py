@@ -1,0 +1,160 @@
+"""All SQL of subscriptions."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from nozle_server.core.periods import BillingTime, Interval
+from nozle_server.infra.database import Tx
+from nozle_server.subscriptions.model import Status, Subscription
+
+_NAMES = (
+    "org_id",
+    "id",
+    "external_id",
+    "customer_id",
+    "plan_id",
+    "plan_version_id",
+    "name",
+    "status",
+    "billing_time",
+    "timezone",
+    "started_at",
+    "ending_at",
+    "terminated_at",
+    "canceled_at",
+    "current_period_start",
+    "current_period_end",
+    "billed_through",
+    "created_at",
+)
+COLUMNS = ", ".join(_NAMES)
+
+
+def from_row(row: asyncpg.Record) -> Subscription:
+    values = {name: row[name] for name in _NAMES}
+    values["status"] = Status(values["status"])
+    values["billing_time"] = BillingTime(values["billing_time"])
+    return Subscription(**values)
+
+
+async def insert(tx: Tx, subscription: Subscription) -> None:
+    places = ", ".join(f"${n}" for n in range(1, len(_NAMES) + 1))
+    await tx.execute(
+        f"insert into subscriptions ({COLUMNS}) values ({places})",
+        *(getattr(subscription, name) for name in _NAMES),
+    )
+
+
+async def list_of_customer(tx: Tx, org_id: UUID, customer_id: UUID) -> list[Subscription]:
+    """All subscriptions a customer has or had, newest first."""
+    rows = await tx.fetch(
+        f"""select {COLUMNS} from subscriptions where org_id = $1 and customer_id = $2
+            order by started_at desc, id desc""",
+        org_id,
+        customer_id,
+    )
+    return [from_row(row) for row in rows]
+
+
+async def lock(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription | None:
+    """The subscription, held until the transaction ends: while it is billed no event can be counted on it."""
+    row = await tx.fetchrow(
+        f"select {COLUMNS} from subscriptions where org_id = $1 and id = $2 for update",
+        org_id,
+        subscription_id,
+    )
+    return from_row(row) if row else None
+
+
+async def list_filtered(
+    tx: Tx,
+    org_id: UUID,
+    *,
+    external_customer_id: str | None,
+    plan_code: str | None,
+    statuses: Sequence[str],
+    limit: int,
+    offset: int,
+) -> tuple[list[tuple[Subscription, str, str]], int]:
+    """A page of (subscription, external customer id, plan code), newest first, and how many there are in all."""
+    where = """
+        from subscriptions s
+        join customers c on c.org_id = s.org_id and c.id = s.customer_id
+        join plans p on p.org_id = s.org_id and p.id = s.plan_id
+        where s.org_id = $1 and ($2::text is null or c.external_id = $2) and ($3::text is null or p.code = $3)
+          and s.status = any($4)
+    """
+    total = await tx.fetchval(
+        f"select count(*) {where}", org_id, external_customer_id, plan_code, list(statuses)
+    )
+    columns = ", ".join(f"s.{name}" for name in _NAMES)
+    rows = await tx.fetch(
+        f"""select {columns}, c.external_id as external_customer_id, p.code as plan_code {where}
+            order by s.started_at desc, s.id desc limit $5 offset $6""",
+        org_id,
+        external_customer_id,
+        plan_code,
+        list(statuses),
+        limit,
+        offset,
+    )
+    return [(from_row(row), row["external_customer_id"], row["plan_code"]) for row in rows], total
+
+
+async def open_period(
+    tx: Tx, org_id: UUID, subscription_id: UUID, *, start: datetime, end: datetime, billed_through: datetime
+) -> None:
+    """Close what lies before `billed_through` and make [start, end) the current period."""
+    await tx.execute(
+        """
+        update subscriptions set current_period_start = $3, current_period_end = $4, billed_through = $5
+        where org_id = $1 and id = $2
+        """,
+        org_id,
+        subscription_id,
+        start,
+        end,
+        billed_through,
+    )
+
+
+async def terminate(tx: Tx, org_id: UUID, subscription_id: UUID, at: datetime) -> None:
+    """End a subscription; its last period is billed through `at`."""
+    await tx.execute(
+        """
+        update subscriptions set status = 'terminated', terminated_at = $3, billed_through = $3
+        where org_id = $1 and id = $2
+        """,
+        org_id,
+        subscription_id,
+        at,
+    )
+
+
+async def hold_for_events(
+    tx: Tx, org_id: UUID, external_customer_ids: Sequence[str], external_subscription_ids: Sequence[str]
+) -> list[tuple[Subscription, str, Interval]]:
+    """Subscriptions of these customers, or with these ids, with the customer's external id and the plan's interval.
+
+    They cannot be billed until the transaction ends: an event that finds its period open is on that period's invoice.
+    """
+    columns = ", ".join(f"s.{name}" for name in _NAMES)
+    query = f"""
+        select {columns}, c.external_id as external_customer_id, v.interval
+        from subscriptions s
+        join customers c on c.org_id = s.org_id and c.id = s.customer_id
+        join plan_versions v on v.org_id = s.org_id and v.id = s.plan_version_id
+        where s.org_id = $1 and {{condition}} = any($2)
+        order by s.id for key share of s
+    """
+    rows = []
+    if external_customer_ids:
+        rows += await tx.fetch(query.format(condition="c.external_id"), org_id, list(external_customer_ids))
+    if external_subscription_ids:
+        rows += await tx.fetch(
+            query.format(condition="s.external_id"), org_id, list(external_subscription_ids)
+        )
+    return [(from_row(row), row["external_customer_id"], Interval(row["interval"])) for row in rows]

@@ -1,0 +1,239 @@
+"""The catalog as code: compare a file with what is stored, tell the difference, and apply it.
+
+What the file does not name is left alone: a file can hold a part of the catalog. Applying a file twice changes
+nothing the second time. Cost models have no code, so one is known by its name; another price replaces it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog.charge_models import charge_model_name, to_properties
+from nozle_server.catalog.drafts import FeatureDraft, MetricDraft, PlanDraft
+from nozle_server.catalog.model import Entitlement, Feature, Metric, Plan, PlanVersion
+from nozle_server.catalog.operations import features as feature_operations
+from nozle_server.catalog.operations import metrics as metric_operations
+from nozle_server.catalog.operations import plans as plan_operations
+from nozle_server.catalog.operations.entitlements import plan_entitlements
+from nozle_server.core import json
+from nozle_server.core.errors import InvalidInput
+from nozle_server.core.fields import read
+from nozle_server.core.numbers import to_plain
+from nozle_server.costs import store as costs_store
+from nozle_server.costs.model import CostModel
+from nozle_server.costs.operations import (
+    CostModelDraft,
+    create_cost_model,
+    delete_cost_model,
+    plan_cost_model,
+    same_costs,
+)
+from nozle_server.infra.database import Tx
+
+
+class CatalogFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The whole file."""
+
+    metrics: list[MetricDraft] = []
+    features: list[FeatureDraft] = []
+    plans: list[PlanDraft] = []
+    cost_models: list[CostModelDraft] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One object to create (`+`), change (`~`) or replace; `changes` are lines such as `amount_cents: 4900 -> 5900`."""
+
+    sign: str
+    kind: str
+    code: str
+    changes: tuple[str, ...] = ()
+
+
+def read_catalog(document: object) -> CatalogFile:
+    """The file's content from plain YAML values; InvalidInput names the place of what is wrong."""
+    if not isinstance(document, Mapping):
+        raise InvalidInput("the catalog file must be a mapping of metrics, features, plans and cost_models")
+    catalog = read(CatalogFile, document, what="catalog file")
+    for what, codes in (
+        ("metrics", [one.code for one in catalog.metrics]),
+        ("features", [one.code for one in catalog.features]),
+        ("plans", [one.code for one in catalog.plans]),
+        ("cost_models", [one.name for one in catalog.cost_models]),
+    ):
+        if len(set(codes)) != len(codes):
+            raise InvalidInput(f"{what}: an entry is there twice", details={what: ["value_is_duplicated"]})
+    return catalog
+
+
+async def apply_catalog(tx: Tx, *, org_id: UUID, catalog: CatalogFile, now: datetime) -> list[Difference]:
+    """Make the stored catalog say what the file says; returns what was different. All or nothing, by `tx`."""
+    differences: list[Difference] = []
+    for metric in catalog.metrics:
+        differences += await _apply_metric(tx, org_id, metric, now)
+    for feature in catalog.features:
+        differences += await _apply_feature(tx, org_id, feature, now)
+    for plan in catalog.plans:
+        differences += await _apply_plan(tx, org_id, plan, now)
+    differences += await _apply_cost_models(tx, org_id, catalog.cost_models, now)
+    return differences
+
+
+async def _apply_metric(tx: Tx, org_id: UUID, draft: MetricDraft, now: datetime) -> list[Difference]:
+    previous = await catalog_store.find_metric(tx, org_id, draft.code)
+    if previous is None:
+        await metric_operations.create_metric(tx, org_id=org_id, draft=draft, now=now)
+        return [Difference("+", "metric", draft.code)]
+    planned = metric_operations.plan_metric(draft, org_id=org_id, previous=previous, now=now)
+    changes = _changes(_metric_facts(previous), _metric_facts(planned))
+    if changes:
+        await metric_operations.update_metric(tx, org_id=org_id, code=draft.code, draft=draft, now=now)
+        return [Difference("~", "metric", draft.code, changes)]
+    return []
+
+
+async def _apply_feature(tx: Tx, org_id: UUID, draft: FeatureDraft, now: datetime) -> list[Difference]:
+    previous = await catalog_store.find_feature(tx, org_id, draft.code)
+    if previous is None:
+        await feature_operations.create_feature(tx, org_id=org_id, draft=draft, now=now)
+        return [Difference("+", "feature", draft.code)]
+    planned = await feature_operations.plan_feature(tx, draft, org_id=org_id, previous=previous, now=now)
+    changes = _changes(_feature_facts(previous), _feature_facts(planned))
+    if changes:
+        await feature_operations.update_feature(tx, org_id=org_id, code=draft.code, draft=draft, now=now)
+        return [Difference("~", "feature", draft.code, changes)]
+    return []
+
+
+async def _apply_plan(tx: Tx, org_id: UUID, draft: PlanDraft, now: datetime) -> list[Difference]:
+    previous = await catalog_store.find_plan(tx, org_id, draft.code)
+    if previous is None:
+        await plan_operations.create_plan(tx, org_id=org_id, draft=draft, now=now)
+        return [Difference("+", "plan", draft.code)]
+    version = await plan_operations.plan_version(
+        tx, draft, org_id=org_id, plan_id=previous.id, previous=previous.current, now=now
+    )
+    wanted = previous.entitlements
+    if draft.entitlements is not None:
+        wanted = tuple(await plan_entitlements(tx, org_id, draft.entitlements))
+    planned = replace(
+        previous,
+        name=draft.name or draft.code,
+        description=draft.description,
+        current=version,
+        entitlements=wanted,
+    )
+    changes = _changes(_plan_facts(previous), _plan_facts(planned))
+    if changes:
+        await plan_operations.update_plan(tx, org_id=org_id, code=draft.code, draft=draft, now=now)
+        return [Difference("~", "plan", draft.code, changes)]
+    return []
+
+
+async def _apply_cost_models(
+    tx: Tx, org_id: UUID, drafts: Sequence[CostModelDraft], now: datetime
+) -> list[Difference]:
+    stored: dict[str, CostModel] = {one.name: one for one in await costs_store.list_all(tx, org_id)}
+    differences = []
+    for draft in drafts:
+        planned = plan_cost_model(draft, org_id=org_id, now=now)
+        previous = stored.get(planned.name)
+        if previous is None:
+            await create_cost_model(tx, org_id=org_id, draft=draft, now=now)
+            differences.append(Difference("+", "cost model", planned.name))
+        elif not same_costs(previous, planned):
+            await delete_cost_model(tx, org_id=org_id, cost_model_id=previous.id, now=now)
+            await create_cost_model(tx, org_id=org_id, draft=draft, now=now)
+            changes = _changes(_cost_facts(previous), _cost_facts(planned))
+            differences.append(Difference("~", "cost model", planned.name, changes))
+    return differences
+
+
+def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {_text(before.get(name))} -> {_text(after.get(name))}"
+        for name in {**before, **after}
+        if _text(before.get(name)) != _text(after.get(name))
+    )
+
+
+def _text(value: object) -> str:
+    return json.dumps(value).decode()
+
+
+def _metric_facts(metric: Metric) -> dict[str, object]:
+    return {
+        "name": metric.name,
+        "description": metric.description,
+        "aggregation_type": metric.aggregation,
+        "field_name": metric.field_name,
+        "expression": metric.expression,
+        "filters": [{"key": one.key, "values": one.values} for one in metric.filters],
+    }
+
+
+def _feature_facts(feature: Feature) -> dict[str, object]:
+    return {
+        "name": feature.name,
+        "description": feature.description,
+        "metric": feature.metric_code,
+        "privileges": [
+            {"code": one.code, "name": one.name, "value_type": one.value_type, "config": one.config}
+            for one in feature.privileges
+        ],
+    }
+
+
+def _plan_facts(plan: Plan) -> dict[str, object]:
+    return {
+        "name": plan.name,
+        "description": plan.description,
+        **_price_facts(plan.current),
+        **{f"entitlement {one.feature_code}": _privileges(one) for one in plan.entitlements},
+    }
+
+
+def _price_facts(version: PlanVersion) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "interval": version.interval,
+        "amount_cents": version.amount_cents,
+        "currency": version.currency,
+        "pay_in_advance": version.pay_in_advance,
+        "credits": to_plain(version.credits),
+    }
+    for number, charge in enumerate(version.charges, start=1):
+        facts[f"charge {number}"] = {
+            "metric": charge.metric_code,
+            "charge_model": charge_model_name(charge.model),
+            "properties": to_properties(charge.model),
+            "invoice_display_name": charge.invoice_display_name,
+            "filters": [
+                {
+                    "values": one.values,
+                    "properties": to_properties(one.model),
+                    "invoice_display_name": one.invoice_display_name,
+                }
+                for one in charge.filters
+            ],
+        }
+    return facts
+
+
+def _privileges(entitlement: Entitlement) -> dict[str, object]:
+    return dict(sorted(entitlement.privileges.items()))
+
+
+def _cost_facts(cost_model: CostModel) -> dict[str, object]:
+    return {
+        "metric": cost_model.metric_code,
+        "cost_type": cost_model.cost_type,
+        "model": cost_model.model,
+        "amount_cents": cost_model.amount_cents,
+        "model_rates": costs_store.rates_to_json(cost_model),
+        "tier_mode": cost_model.tier_mode,
+        "tiers": costs_store.tiers_to_json(cost_model),
+    }

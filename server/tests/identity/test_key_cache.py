@@ -1,0 +1,190 @@
+"""A11, A12, A13: a key is looked up by hash, cached for a second, and dead a second after it was revoked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from nozle_server.core.errors import Unavailable
+from nozle_server.identity import key_cache
+from nozle_server.identity.key_cache import KeyCache
+from nozle_server.identity.model import KeyKind, Mode
+from nozle_server.identity.operations import create_organization, revoke_key, update_organization
+from nozle_server.infra.database import Database
+
+pytestmark = pytest.mark.database
+
+NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+
+
+class CountingDatabase:
+    """Counts look-ups, can hold them back, and can be away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.lookups = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.away = False
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        self.lookups += 1
+        if self.away:
+            raise Unavailable("away")
+        async with self._database.connection() as connection:
+            yield connection
+            await self.open.wait()
+
+
+class Ticker:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def counting(database: Database) -> CountingDatabase:
+    return CountingDatabase(database)
+
+
+@pytest.fixture
+def ticker() -> Ticker:
+    return Ticker()
+
+
+@pytest.fixture
+def cache(counting: CountingDatabase, ticker: Ticker) -> KeyCache:
+    return KeyCache(counting, monotonic=ticker)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def made(database: Database) -> tuple[object, str, str]:
+    async with database.transaction() as tx:
+        return await create_organization(tx, name="Acme", mode=Mode.TEST, now=NOW)
+
+
+async def _revoke(database: Database, cache: KeyCache, text: str) -> None:
+    principal = await cache.find(text)
+    assert principal is not None
+    async with database.transaction() as tx:
+        await revoke_key(tx, org_id=principal.org_id, key_id=principal.key_id, now=NOW)
+
+
+async def test_a_key_speaks_for_its_organization(cache: KeyCache, made) -> None:  # type: ignore[no-untyped-def]
+    organization, secret, publishable = made
+    for text, kind in ((secret, KeyKind.SECRET), (publishable, KeyKind.PUBLISHABLE)):
+        principal = await cache.find(text)
+        assert principal is not None
+        assert (principal.org_id, principal.kind, principal.mode) == (organization.id, kind, Mode.TEST)
+
+
+async def test_a_second_of_requests_is_one_query(cache: KeyCache, counting, ticker, made) -> None:  # type: ignore[no-untyped-def]
+    for text in (made[1], "sk_test_unknown"):
+        counting.lookups = 0
+        await asyncio.gather(*(cache.find(text) for _ in range(50)))
+        ticker.now += 0.99
+        await cache.find(text)
+        assert counting.lookups == 1
+        ticker.now += 0.02
+        await cache.find(text)
+        assert counting.lookups == 2
+
+
+async def test_a_revoked_key_is_dead_a_second_later(cache: KeyCache, database: Database, ticker, made) -> None:  # type: ignore[no-untyped-def]
+    await _revoke(database, cache, made[1])
+    assert await cache.find(made[1]) is not None
+    ticker.now += 1.0
+    assert await cache.find(made[1]) is None
+    assert cache.last_known(made[1]) is None
+
+
+async def test_a_notified_cache_forgets_at_once(cache: KeyCache, database: Database, made) -> None:  # type: ignore[no-untyped-def]
+    await _revoke(database, cache, made[1])
+    cache.forget_all()
+    assert await cache.find(made[1]) is None
+
+
+async def test_an_answer_older_than_a_change_is_not_kept(cache: KeyCache, counting, database, made) -> None:  # type: ignore[no-untyped-def]
+    """The query ran before the change and came back after it: its answer serves its caller and nobody else."""
+    counting.open.clear()
+    early = asyncio.create_task(cache.find(made[2]))
+    await asyncio.sleep(0.1)
+    async with database.transaction() as tx:
+        await update_organization(tx, org_id=made[0].id, settings={"publishable_key_access": "catalog_only"})
+    cache.forget_all()
+    counting.open.set()
+    first = await early
+    second = await cache.find(made[2])
+    assert first is not None
+    assert second is not None
+    assert (first.publishable_key_access, second.publishable_key_access) == ("open", "catalog_only")
+
+
+async def test_a_look_up_that_hangs_is_not_waited_for_by_later_callers(cache: KeyCache, counting, ticker, made) -> None:  # type: ignore[no-untyped-def]
+    counting.open.clear()
+    early = asyncio.create_task(cache.find(made[1]))
+    await asyncio.sleep(0.05)
+    ticker.now += 1.0
+    late = asyncio.create_task(cache.find(made[1]))
+    await asyncio.sleep(0.05)
+    assert counting.lookups == 2
+    counting.open.set()
+    assert await early == await late
+
+
+async def test_a_caller_that_hangs_up_leaves_the_answer_to_others(cache: KeyCache, counting, made) -> None:  # type: ignore[no-untyped-def]
+    counting.open.clear()
+    first, second = (asyncio.create_task(cache.find(made[1])) for _ in range(2))
+    await asyncio.sleep(0.05)
+    first.cancel()
+    counting.open.set()
+    assert await second is not None
+    assert counting.lookups == 1
+
+
+async def test_a_database_that_is_away_is_told_and_not_cached(cache: KeyCache, counting, ticker, made) -> None:  # type: ignore[no-untyped-def]
+    await cache.find(made[1])
+    counting.away = True
+    ticker.now += 1.0
+    with pytest.raises(Unavailable):
+        await cache.find(made[1])
+    assert cache.last_known(made[1]) is not None
+    assert cache.last_known("sk_test_never_seen") is None
+    counting.away = False
+    assert await cache.find(made[1]) is not None
+
+
+async def test_made_up_keys_do_not_push_out_real_ones(cache: KeyCache, counting, made, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(key_cache, "MAX_ENTRIES", 10)
+    await cache.find(made[1])
+    for number in range(50):
+        assert await cache.find(f"sk_test_{number:032}") is None
+    assert len(cache._unknown) == 10
+    counting.lookups = 0
+    assert await cache.find(made[1]) is not None
+    assert counting.lookups == 0
+
+
+@pytest.mark.parametrize("text", ["", "sk_", "pk_é", "bearer", "sk_" + "a" * 1000, "SK_test_x", "\x00"])
+async def test_what_cannot_be_a_key_costs_no_query(cache: KeyCache, counting, text) -> None:  # type: ignore[no-untyped-def]
+    assert await cache.find(text) is None
+    assert counting.lookups <= (text == "sk_")
+
+
+async def test_the_prefix_must_be_that_of_the_row(cache: KeyCache, database: Database, made) -> None:  # type: ignore[no-untyped-def]
+    """A secret key's row reached through a publishable prefix can only be a forged row, and opens nothing."""
+    from nozle_server.identity.tokens import hash_secret
+
+    forged = "pk_" + made[1][3:]
+    async with database.transaction() as tx:
+        await tx.execute(
+            "update api_keys set key_hash = $2 where key_hash = $1", hash_secret(made[1]), hash_secret(forged)
+        )
+    assert await cache.find(forged) is None
+    assert cache.last_known(forged) is None

@@ -112,7 +112,8 @@ async def beside_running_server(settings: Settings) -> AsyncIterator[Database]:
         async with open_database(settings, notice=lambda text: log.info("notice", text=text)) as database:
             yield database
         return
-    await migrate(running)
+    if settings.database_url:  # the embedded one was migrated by the server that runs it
+        await migrate(running)
     database = await Database.connect(running, connections=2)
     try:
         yield database

@@ -17,7 +17,6 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path(".nozle"), alias="NOZLE_DATA_DIR")
     database_url: str | None = Field(None, alias="DATABASE_URL")
-    api_url: str | None = Field(None, alias="API_URL")
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(8080, alias="PORT", ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="NOZLE_LOG_LEVEL")

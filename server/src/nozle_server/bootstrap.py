@@ -13,6 +13,7 @@ import structlog
 from nozle_server.api.metrics import Metrics
 from nozle_server.catalog import store as catalog_store
 from nozle_server.core.clock import Clock, SystemClock
+from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
 from nozle_server.identity import queries as identity
 from nozle_server.identity.key_cache import KeyCache
@@ -66,6 +67,7 @@ class Services:
         self.keys.forget_all()
         self.average_costs.forget_all()
         catalog_store.forget_decoded()
+        costs_store.forget_decoded()
 
 
 def build_services(database: Database, settings: Settings, clock: Clock) -> Services:

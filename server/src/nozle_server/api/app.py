@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> Application:
-    """Mount the endpoints; fails when the table contradicts itself."""
+    """Mount the endpoints; fails when the table contradicts itself. The log must be configured before."""
     check_table(endpoints)
     cors = Cors(services.settings.cors_allowed_origins)
     edge = Edge(cors, services.metrics)

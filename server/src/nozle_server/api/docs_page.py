@@ -10,7 +10,8 @@ import msgspec
 
 from nozle_server.api.docs_style import STYLE, STYLE_HASH
 from nozle_server.api.endpoint import Endpoint, Scope
-from nozle_server.api.openapi import also_accepted, error_statuses
+from nozle_server.api.openapi import also_accepted
+from nozle_server.api.openapi_errors import error_statuses
 from nozle_server.api.schemas import Schema, Schemas, without_null
 from nozle_server.api.table_rules import parameter_names
 from nozle_server.core.json import dumps

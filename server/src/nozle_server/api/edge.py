@@ -22,8 +22,6 @@ from nozle_server.infra.logging import request_id
 if TYPE_CHECKING:
     from nozle_server.api.metrics import Metrics
 
-_log = structlog.get_logger()
-
 # What the log and the metrics call requests that reached no route: their paths are anybody's text.
 _NO_ROUTE = "unrouted"
 
@@ -34,6 +32,8 @@ class Edge:
     def __init__(self, cors: Cors, metrics: Metrics) -> None:
         self._cors = cors
         self._metrics = metrics
+        # Bound once, to the log as it is configured now: binding costs more than the line.
+        self._log = structlog.get_logger().bind()
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         incoming: Incoming = req.scope[KEY]
@@ -50,7 +50,7 @@ class Edge:
         seconds = time.perf_counter() - incoming.started
         route, status = incoming.route or _NO_ROUTE, resp.status_code
         self._metrics.observe(f"{req.method} {route}", status, seconds)
-        _log.info(
+        self._log.info(
             "request",
             method=req.method,
             route=route,
@@ -65,7 +65,7 @@ class Edge:
         """Turn whatever stopped a request into an answer of the right status and form."""
         refusal = _as_refusal(error)
         if refusal is INTERNAL_ERROR:
-            _log.error("unexpected exception", route=req.scope[KEY].route, exc_info=error)
+            self._log.error("unexpected exception", route=req.scope[KEY].route, exc_info=error)
         core = errors.is_core(req.path)
         resp.status = errors.status_of(refusal, core=core)
         resp.data = errors.render(refusal, core=core)

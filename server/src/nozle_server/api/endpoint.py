@@ -93,6 +93,9 @@ class Endpoint:
     JSON schema; `errors` are the statuses it may answer besides success (401, 403 and 503 are added by scope).
     `idempotent` lets the caller send an Idempotency-Key; `ledger` keeps that key for ever instead of 7 days.
     `catalog` endpoints stay open to publishable keys under `publishable_key_access = catalog_only`.
+    A GET runs outside a transaction, each statement seeing what is committed; with `snapshot` all its statements see
+    the database as it was at one moment. With `own_clock` the handler reads the organization's time together with its
+    facts, which saves the hot paths a round trip; `call.now` is not there then.
     `when_down` is for an endpoint that tells about the database: while that is down, a key known a moment ago still
     counts, and the 503 for any other key has these members beside the error.
     """
@@ -122,6 +125,8 @@ class Endpoint:
     customer_data: CustomerData | None = None
     catalog: bool = False
     transaction: bool = True
+    snapshot: bool = False
+    own_clock: bool = False
     when_down: Mapping[str, object] | None = None
 
 

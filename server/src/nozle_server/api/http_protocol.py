@@ -66,10 +66,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("not HTTP/1")  # httptools hands it to data_received as a parser error
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             self._refusal = _HEAD_TOO_LARGE
-            raise ValueError("head too large")  # httptools reports it to data_received as a parser error
+            raise ValueError("head too large")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -22,6 +22,7 @@ from nozle_server.api.incoming import KEY, Incoming, decode_parameter
 from nozle_server.api.parse import BodyReader, QueryReader
 from nozle_server.api.strict_json import read_json
 from nozle_server.core import json
+from nozle_server.identity.model import Mode
 from nozle_server.identity.queries import get_time
 from nozle_server.infra import idempotency
 from nozle_server.infra.idempotency import Claim
@@ -81,7 +82,7 @@ class Pipeline:
         )
         if endpoint.transaction:
             claim = read_claim(endpoint, incoming, principal, document) if principal else None
-            answer = await services.database.run(partial(self._run, call, claim))
+            answer = await self._in_database(call, claim)
         else:
             answer = self._encode(await endpoint.handler(call))
         resp.status = answer.status
@@ -89,6 +90,13 @@ class Pipeline:
         resp.content_type = endpoint.media_type
         for name, value in answer.headers.items():
             resp.set_header(name, value)
+
+    async def _in_database(self, call: Call, claim: Claim | None) -> Answer:
+        database = self._services.database
+        if self._endpoint.method != "GET":
+            return await database.run(partial(self._run, call, claim))
+        async with database.snapshot() if self._endpoint.snapshot else database.connection() as tx:
+            return await self._run(call, claim, tx)
 
     async def _read_document(self, incoming: Incoming) -> object:
         """The body as plain values; UNSET when there is none or the endpoint takes none (null is a body)."""
@@ -112,7 +120,10 @@ class Pipeline:
         """The part inside the transaction. May run again, with another `tx`."""
         call._tx = tx
         if call._principal is not None:
-            call._now = await get_time(tx, call.org_id, call.received_at)
+            if call.principal.mode is Mode.LIVE:
+                call._now = call.received_at
+            elif not self._endpoint.own_clock:
+                call._now = await get_time(tx, call.org_id, call.received_at)
             await check_customer_session(call)
         if claim is None:
             return await self._handle(call)

@@ -122,7 +122,7 @@ class Schemas:
 
     def _field(self, field: kinds.Field) -> Schema:
         schema = self._of(field.type)
-        if field.default in (kinds.NODEFAULT, msgspec.UNSET, None):
+        if field.default in (msgspec.NODEFAULT, msgspec.UNSET, None):
             return schema
         return schema | {"default": json.loads(json.dumps(field.default))}
 

@@ -175,6 +175,19 @@ async def find_metrics(tx: Tx, org_id: UUID, codes: Sequence[str]) -> dict[str, 
     return {row["code"]: metric_from_row(row) for row in rows}
 
 
+async def find_metrics_with(
+    tx: Tx, org_id: UUID, codes: Sequence[str], *, extra: str
+) -> list[tuple[Metric, list[UUID]]]:
+    """Metrics by code, each with the ids that the SQL expression `extra` finds for it (of a capability above)."""
+    rows = await tx.fetch(
+        f"""select {_METRIC}, {extra} as extra_ids from billable_metrics m
+            where m.org_id = $1 and m.code = any($2) and m.deleted_at is null""",
+        org_id,
+        list(codes),
+    )
+    return [(metric_from_row(row), row["extra_ids"]) for row in rows]
+
+
 async def find_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric | None:
     row = await tx.fetchrow(
         f"select {_METRIC} from billable_metrics m where org_id = $1 and id = $2 and deleted_at is null",

@@ -39,17 +39,24 @@ def instant_text(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
+_AS_THEY_ARE = (str, int, bool, type(None))
+
+
 def _plain(value: object) -> object:
+    # Exact types first: this walks every answer and every event, and abstract base classes are slow to ask.
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is dict:
+        return {key: _plain(item) for key, item in value.items()}  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        return [_plain(item) for item in value]  # type: ignore[attr-defined]
     if isinstance(value, Decimal):
         return msgspec.Raw(number_text(value).encode())
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return instant_text(value)
     if isinstance(value, UUID):
         return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return value

@@ -1,7 +1,7 @@
 """Use cases that only look at costs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -63,17 +63,17 @@ async def unit_cost_cents(
     *,
     org_id: UUID,
     metric_id: UUID,
-    metric_code: str,
+    cost_model_ids: Sequence[UUID],
     model: str | None,
     now: datetime,
 ) -> Decimal:
-    """What one more unit of a metric costs the merchant, in cents.
+    """What one more unit of a metric, whose cost models these are, costs the merchant, in cents.
 
     By a per-unit cost model: its amount. By rates per AI model: the recent average of that AI model, since a unit is a
     mixture of input and output tokens (without a model: of all). By tiers: the price of the tier that
     the month's next unit falls in.
     """
-    models = (await store.list_for_metrics(tx, org_id, [metric_code])).get(metric_code, [])
+    models = await store.get_many(tx, org_id, cost_model_ids)
     if not models:
         return Decimal(0)
     one = CostFacts(Decimal(1), model, Decimal(0), Decimal(0))

@@ -92,17 +92,34 @@ async def list_all(tx: Tx, org_id: UUID) -> list[CostModel]:
     return [from_row(row) for row in rows]
 
 
-async def list_for_metrics(tx: Tx, org_id: UUID, metric_codes: Sequence[str]) -> dict[str, list[CostModel]]:
-    """Cost models by metric code."""
-    rows = await tx.fetch(
-        f"select {_COLUMNS} from cost_models where org_id = $1 and metric_code = any($2) and deleted_at is null",
-        org_id,
-        list(metric_codes),
-    )
-    found: dict[str, list[CostModel]] = {}
-    for row in rows:
-        found.setdefault(row["metric_code"], []).append(from_row(row))
-    return found
+# A cost model never changes (another price is another cost model), so a decoded one is right for ever.
+_decoded: dict[UUID, CostModel] = {}
+_DECODED_AT_MOST = 10_000
+
+IDS_OF_METRIC = """array(select cm.id from cost_models cm
+    where cm.org_id = $1 and cm.metric_code = {code} and cm.deleted_at is null)"""
+"""SQL for the ids of a metric's cost models, to be read together with other facts; `get_many` gives the values."""
+
+
+async def get_many(tx: Tx, org_id: UUID, ids: Sequence[UUID]) -> list[CostModel]:
+    """Cost models by id; a query only for those not seen before."""
+    found = {one: _decoded[one] for one in ids if one in _decoded}
+    if len(found) < len(ids):
+        missing = [one for one in ids if one not in found]
+        rows = await tx.fetch(
+            f"select {_COLUMNS} from cost_models where org_id = $1 and id = any($2)", org_id, missing
+        )
+        fresh = {row["id"]: from_row(row) for row in rows}
+        if len(_decoded) + len(fresh) > _DECODED_AT_MOST:
+            _decoded.clear()
+        _decoded.update(fresh)
+        found |= fresh
+    return [found[one] for one in ids]
+
+
+def forget_decoded() -> None:
+    """Drop the decoded cost models (`/admin/reload`)."""
+    _decoded.clear()
 
 
 async def delete(tx: Tx, org_id: UUID, cost_model_id: UUID, now: datetime) -> bool:

@@ -18,6 +18,7 @@ from nozle_server.credits.model import (
     Grant,
     GrantSource,
 )
+from nozle_server.customers.queries import unknown_customer
 from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change, ChangeBus
 from nozle_server.infra.database import Tx
@@ -73,17 +74,25 @@ async def check_and_deduct(
     bus: ChangeBus,
     *,
     org_id: UUID,
-    customer_id: UUID,
+    customer: str,
     feature: str | None,
     amount: Decimal,
-    now: datetime,
+    real_now: datetime,
     entity_id: str | None = None,
     credit_system: str = DEFAULT_CREDIT_SYSTEM,
 ) -> Deduction:
-    """Take `amount` credits if the account covers all of them, otherwise none."""
-    account = await store.lock_account(tx, org_id, customer_id, credit_system)
+    """Take `amount` credits if the account of `customer` covers all of them, otherwise none.
+
+    `customer` is the merchant's id; NotFound when it is nobody's. The organization's test clock, read with the account,
+    comes before `real_now`.
+    """
+    found = await store.lock_account_of(tx, org_id, customer, credit_system)
+    if found is None:
+        raise unknown_customer()
+    account, test_now = found
     if account is None:
         return Deduction(allowed=False, remaining=Decimal(0))
+    now = test_now or real_now
     account, grants = await _write_off_expired(tx, bus, account, now)
     draws = burndown.plan_draws(grants, amount)
     if draws is None:

@@ -50,6 +50,32 @@ async def lock_account(tx: Tx, org_id: UUID, customer_id: UUID, credit_system: s
     return account_from_row(row) if row else None
 
 
+async def lock_account_of(
+    tx: Tx, org_id: UUID, external_customer_id: str, credit_system: str
+) -> tuple[Account | None, datetime | None] | None:
+    """By the merchant's id of the customer, in one round trip: the account, held until the transaction ends (None:
+    never had credits), and the organization's test clock. None: no such customer."""
+    row = await tx.fetchrow(
+        f"""
+        select o.test_now, a.* from organizations o
+        join customers c on c.org_id = o.id
+        left join lateral (
+            select {_ACCOUNT} from credit_accounts
+            where org_id = $1 and customer_id = c.id and credit_system = $3 for no key update
+        ) a on true
+        where o.id = $1 and c.external_id = $2
+        """,
+        org_id,
+        external_customer_id,
+        credit_system,
+    )
+    if row is None:
+        return None
+    values = dict(row)
+    test_now = values.pop("test_now")
+    return Account(**values) if values["id"] else None, test_now
+
+
 async def lock_account_by_id(tx: Tx, org_id: UUID, account_id: UUID) -> Account:
     row = await tx.fetchrow(
         f"select {_ACCOUNT} from credit_accounts where org_id = $1 and id = $2 for no key update",
@@ -133,27 +159,25 @@ async def append_grant(tx: Tx, account: Account, grant: Grant, entry: Entry) -> 
 
 async def append_spending(tx: Tx, account: Account, entry: Entry, draws: Sequence[Draw]) -> None:
     """Store an entry that takes `draws` from grants, and the account's new balance."""
-    await tx.execute(
-        """
-        update credit_grants g set remaining = g.remaining - d.amount
-        from unnest($2::uuid[], $3::numeric[]) as d (id, amount)
-        where g.org_id = $1 and g.id = d.id
-        """,
-        account.org_id,
-        [draw.grant_id for draw in draws],
-        [draw.amount for draw in draws],
-    )
-    await _append(tx, account, entry, [Draw(draw.grant_id, -draw.amount) for draw in draws])
+    await _append(tx, account, entry, [Draw(draw.grant_id, -draw.amount) for draw in draws], spends=True)
 
 
-async def _append(tx: Tx, account: Account, entry: Entry, moved: Sequence[Draw]) -> None:
+async def _append(
+    tx: Tx, account: Account, entry: Entry, moved: Sequence[Draw], *, spends: bool = False
+) -> None:
+    """One statement, one round trip: entry, allocations, account, and the grants when the entry `spends` them."""
     with localcontext(EXACT):
         assert entry.balance_after == account.balance + entry.amount, "an entry carries the balance after it"
         assert sum((draw.amount for draw in moved), Decimal(0)) == entry.amount, (
             "allocations sum to the entry"
         )
+    draw_down = """, drawn as (
+            update credit_grants g set remaining = g.remaining + d.amount
+            from unnest($12::uuid[], $13::numeric[]) as d (grant_id, amount)
+            where g.org_id = $1 and g.id = d.grant_id
+        )"""
     await tx.execute(
-        """
+        f"""
         with entry as (
             insert into ledger_entries (org_id, account_id, id, sequence, type, amount, balance_after, feature,
                 description, entity_id, occurred_at)
@@ -161,7 +185,7 @@ async def _append(tx: Tx, account: Account, entry: Entry, moved: Sequence[Draw])
         ), moved as (
             insert into ledger_allocations (org_id, entry_id, grant_id, amount)
             select $1, $3, d.grant_id, d.amount from unnest($12::uuid[], $13::numeric[]) as d (grant_id, amount)
-        )
+        ){draw_down if spends else ""}
         update credit_accounts set balance = $7, last_sequence = $4 where org_id = $1 and id = $2
         """,
         account.org_id,

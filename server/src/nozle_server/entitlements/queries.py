@@ -33,24 +33,34 @@ class Question:
 
 
 async def can(
-    tx: Tx, averages: costs.AverageCosts, *, org_id: UUID, question: Question, with_costs: bool, now: datetime
+    tx: Tx,
+    averages: costs.AverageCosts,
+    *,
+    org_id: UUID,
+    question: Question,
+    with_costs: bool,
+    real_now: datetime,
 ) -> Decision:
-    """Decide a question. `with_costs` False leaves the merchant's costs at 0 for callers who may not see them,
-    unless a margin floor is enforced and needs them."""
+    """Decide a question at the organization's time, which is read with the facts.
+
+    `with_costs` False leaves the merchant's costs at 0 for callers who may not see them, unless a margin floor is
+    enforced and needs them.
+    """
     asked = await store.read(
         tx, org_id, customer=question.customer, code=question.feature, subscription=question.subscription
     )
+    now = asked.test_now or real_now
     subscriptions = tuple(
         [await _subscription_facts(tx, asked, one, question, now) for one in asked.subscriptions]
     )
     cost = Decimal(0)
-    if asked.metric_code and asked.metric_id and (with_costs or asked.margin_enforcement == "deny"):
+    if asked.metric_id and asked.cost_model_ids and (with_costs or asked.margin_enforcement == "deny"):
         cost = await costs.unit_cost_cents(
             tx,
             averages,
             org_id=org_id,
             metric_id=asked.metric_id,
-            metric_code=asked.metric_code,
+            cost_model_ids=asked.cost_model_ids,
             model=question.metadata.get("model"),
             now=now,
         )

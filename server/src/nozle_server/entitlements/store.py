@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nozle_server.costs.store import IDS_OF_METRIC
 from nozle_server.infra.database import Tx
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
@@ -31,14 +32,11 @@ class Asked:
 
     feature_id: UUID | None
     metric_id: UUID | None
-    metric_code: str | None
+    cost_model_ids: tuple[UUID, ...]
+    test_now: datetime | None
     margin_enforcement: str
     min_margin_percent: Decimal | None
     subscriptions: tuple[AskedSubscription, ...]
-
-    @property
-    def exists(self) -> bool:
-        return self.feature_id is not None or self.metric_id is not None
 
 
 _SUBSCRIPTION = ", ".join(f"s.{name}" for name in subscriptions_store.COLUMNS.split(", "))
@@ -52,8 +50,8 @@ with feature as (
         case when exists (select 1 from feature) then (select metric_id from feature)
              else (select id from billable_metrics where org_id = $1 and code = $3 and deleted_at is null) end as metric_id
 )
-select asked.feature_id, asked.metric_id as asked_metric_id, m.code as asked_metric_code,
-    o.margin_enforcement, o.min_margin_percent, {_SUBSCRIPTION}, e.privileges,
+select asked.feature_id, asked.metric_id as asked_metric_id, {IDS_OF_METRIC.format(code="m.code")} as cost_model_ids,
+    o.test_now, o.margin_enforcement, o.min_margin_percent, {_SUBSCRIPTION}, e.privileges,
     array(select u.period_start from usage_counters u
           where u.org_id = s.org_id and u.subscription_id = s.id and u.metric_id = asked.metric_id
             and u.period_start >= s.current_period_start order by u.period_start) as counter_starts,
@@ -77,7 +75,8 @@ async def read(tx: Tx, org_id: UUID, *, customer: str, code: str, subscription: 
     return Asked(
         feature_id=first["feature_id"],
         metric_id=first["asked_metric_id"],
-        metric_code=first["asked_metric_code"],
+        cost_model_ids=tuple(first["cost_model_ids"]),
+        test_now=first["test_now"],
         margin_enforcement=first["margin_enforcement"],
         min_margin_percent=first["min_margin_percent"],
         subscriptions=tuple(_subscription(row) for row in rows if row["id"] is not None),

@@ -16,7 +16,7 @@ class EmbeddedPostgresError(Exception):
     """The local database cannot be used; the message is one sentence for the person at the terminal."""
 
 
-class DataDirectoryInUse(Exception):  # noqa: N818 - it says what is the case
+class DataDirectoryInUse(Exception):
     """Another server holds the data directory; the message is one line that names folder and holder."""
 
 

@@ -4,6 +4,7 @@
 database become `Unavailable` (503 with Retry-After at the edge); deadlocks and serialization failures are retried.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -65,6 +66,14 @@ def tell_after_commit(tx: Tx, fact: object) -> None:
         _facts_of[tx].append(fact)
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
+    """A pooled connection that is not wiped between uses: we never SET, LISTEN or hold advisory locks on one, and the
+    wiping would be a round trip of its own for every request."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 class Database:
     """A pool of connections to one PostgreSQL database."""
 
@@ -80,6 +89,7 @@ class Database:
             min_size=1,
             max_size=connections,
             init=prepare_connection,
+            connection_class=_Connection,
             command_timeout=STATEMENT_TIMEOUT_MS / 1000 + 5,
             server_settings={
                 "application_name": "nozle-server",
@@ -87,6 +97,7 @@ class Database:
                 "statement_timeout": str(STATEMENT_TIMEOUT_MS),
                 "idle_in_transaction_session_timeout": str(2 * STATEMENT_TIMEOUT_MS),
                 "timezone": "UTC",
+                "jit": "off",
             },
         )
         return cls(pool, url)
@@ -98,10 +109,23 @@ class Database:
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection outside any transaction, for single statements that only read."""
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                connection = await self._pool.acquire()
+            try:
                 yield connection
+            finally:
+                await self._pool.release(connection)
         except _UNAVAILABLE as fault:
             raise _unavailable(fault) from fault
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Tx]:
+        """Several statements that only read, all of them seeing the database as it was at one moment."""
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:

@@ -52,7 +52,7 @@ async def _has_begun_in_default(connection: asyncpg.Connection, start: datetime,
 
 async def _make(connection: asyncpg.Connection, name: str, start: datetime, end: datetime) -> None:
     # CREATE TABLE ... PARTITION OF would lock out every reader and writer. ATTACH lets them go on, except those
-    # of the default partition, which it locks and reads to its end: they wait for these 1.2 seconds at most.
+    # of the default partition, which it locks and reads to its end: they wait 1.2 seconds at most.
     async with connection.transaction():
         await connection.execute(
             f"""

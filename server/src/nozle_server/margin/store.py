@@ -43,7 +43,8 @@ async def costs(tx: Tx, org_id: UUID, within: Range, *, currency: str) -> list[C
         left join subscriptions s on s.org_id = e.org_id and s.id = e.subscription_id
         left join plan_versions v on v.org_id = s.org_id and v.id = s.plan_version_id
         where e.org_id = $1 and e.occurred_at >= coalesce($2::timestamptz, '-infinity')
-          and e.occurred_at < coalesce($3::timestamptz, 'infinity') and e.metric_id is not null and coalesce(v.currency, $4) = $4
+          and e.occurred_at < coalesce($3::timestamptz, 'infinity')
+          and e.metric_id is not null and coalesce(v.currency, $4) = $4
         group by 1, 2, 3, 4, 5
         """,
         org_id,

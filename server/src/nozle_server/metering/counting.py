@@ -15,9 +15,9 @@ def plan_changes(
     """One change a counter, from events with their metric's aggregation and the start of the period they fall in."""
     changes: dict[CounterKey, CounterChange] = {}
     for event, aggregation, period_start in events:
-        assert event.subscription_id and event.metric_id and event.quantity is not None, (
-            "only counted events count"
-        )
+        assert event.subscription_id is not None, "only counted events count"
+        assert event.metric_id is not None, "only counted events count"
+        assert event.quantity is not None, "only counted events count"
         change = changes.setdefault(
             CounterKey(event.subscription_id, event.metric_id, period_start), CounterChange()
         )

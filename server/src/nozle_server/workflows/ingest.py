@@ -89,15 +89,20 @@ async def _gather(tx: Tx, org_id: UUID, events: Sequence[MeterEvent]) -> _Facts:
         customers[name] = subscription.customer_id
     if missing := names - customers.keys():
         customers |= await customers_store.find_ids(tx, org_id, sorted(missing))
-    codes = sorted({event.code for event in events})
+    found = await catalog_store.find_metrics_with(
+        tx,
+        org_id,
+        sorted({event.code for event in events}),
+        extra=costs_store.IDS_OF_METRIC.format(code="m.code"),
+    )
     return _Facts(
-        metrics=await catalog_store.find_metrics(tx, org_id, codes),
+        metrics={metric.code: metric for metric, _ in found},
         customers=customers,
         by_customer=by_customer,
         by_id={
             subscription.external_id: (subscription, name, interval) for subscription, name, interval in held
         },
-        cost_models=await costs_store.list_for_metrics(tx, org_id, codes),
+        cost_models={metric.code: await costs_store.get_many(tx, org_id, ids) for metric, ids in found},
     )
 
 

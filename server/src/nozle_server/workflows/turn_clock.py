@@ -24,30 +24,31 @@ async def turn_clock(
     last thing that was done; the same call again goes on from there.
     """
     await database.run(lambda tx: _check(tx, org_id, to, real_now))
-    while await database.run(lambda tx: _do_next(tx, seams, org_id, to)):
+    while (now := await database.run(lambda tx: _go_on(tx, seams, org_id, to))) is None:
         pass
-    return await database.run(lambda tx: clock_store.advance_test_clock(tx, org_id, to))
+    return now
 
 
 async def _check(tx: Tx, org_id: UUID, to: datetime, real_now: datetime) -> None:
     organization = await lock_organization(tx, org_id)
     if organization.mode is not Mode.TEST:
         raise NotAllowed("only an organization in test mode has a clock", code="live_mode")
-    if organization.test_now is not None and to < organization.test_now:
-        raise RuleBroken("the clock only goes forward", code="clock_goes_forward")
-    if organization.test_now is None and to < real_now and await invoicing_store.any_invoice(tx, org_id):
-        raise RuleBroken("the clock cannot go back once something was billed", code="clock_goes_forward")
-    if organization.test_now is None and to < real_now:
+    if organization.test_now is not None:
+        if to < organization.test_now:
+            raise RuleBroken("the clock only goes forward", code="clock_goes_forward")
+    elif to < real_now:
+        if await invoicing_store.any_invoice(tx, org_id):
+            raise RuleBroken("the clock cannot go back once something was billed", code="clock_goes_forward")
         # Time stands still from here on, before anything is made that would lie in this organization's future.
         await clock_store.set_test_clock(tx, org_id, to)
 
 
-async def _do_next(tx: Tx, seams: Seams, org_id: UUID, until: datetime) -> bool:
-    """One item, with the clock at its instant."""
-    item = await due.next_due(tx, org_id, until, kinds=ORDER)
+async def _go_on(tx: Tx, seams: Seams, org_id: UUID, to: datetime) -> datetime | None:
+    """Do the next item that is due, with the clock at its instant; with none left, arrive and return the time."""
+    item = await due.next_due(tx, org_id, to, kinds=ORDER)
     if item is None:
-        return False
+        return await clock_store.advance_test_clock(tx, org_id, to)
     await clock_store.advance_test_clock(tx, org_id, item.due_at)
     await do_item(tx, seams, item)
     await due.finish(tx, item)
-    return True
+    return None

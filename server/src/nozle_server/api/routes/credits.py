@@ -53,15 +53,14 @@ async def deduct(call: Call) -> object:
     if body.feature is None and call.mount is not Mount.ENGINE:
         raise InvalidInput("feature is required", details={"feature": ["value_is_mandatory"]})
     amount = parse_amount(Decimal(body.credits), "credits", minimum=Decimal(0), exclusive=True)
-    customer = await get_customer(call.tx, call.org_id, body.customer_id)
     deduction = await check_and_deduct(
         call.tx,
         call.services.seams.change_bus,
         org_id=call.org_id,
-        customer_id=customer.id,
+        customer=parse_id(body.customer_id, "customer_id"),
         feature=None if body.feature is None else parse_id(body.feature, "feature"),
         amount=amount,
-        now=call.now,
+        real_now=call.received_at,
         entity_id=None if body.entity_id is None else parse_id(body.entity_id, "entity_id"),
     )
     return {"allowed": deduction.allowed, "remaining": deduction.remaining}
@@ -169,6 +168,7 @@ ENDPOINTS = (
         errors=(404,),
         idempotent=True,
         ledger=True,
+        own_clock=True,
         example=Example(
             request={"customer_id": "cust_123", "feature": "code_completion", "credits": 5},
             response={"allowed": True, "remaining": 95},

@@ -24,7 +24,8 @@ def endpoints(table: Callable[[], Sequence[Endpoint]]) -> tuple[Endpoint, ...]:
         return Reply(raw=document())
 
     async def reading_view(_call: Call) -> object:
-        return Reply(raw=page(), headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+        headers = {"content-security-policy": CONTENT_SECURITY_POLICY, "x-content-type-options": "nosniff"}
+        return Reply(raw=page(), headers=headers)
 
     return (
         Endpoint(

@@ -38,7 +38,7 @@ async def check(call: Call) -> object:
         org_id=call.org_id,
         question=question,
         with_costs=may_see_margin,
-        now=call.now,
+        real_now=call.received_at,
     )
     return decision_json(decision, may_see_margin=may_see_margin)
 
@@ -112,6 +112,7 @@ ENDPOINTS = (
             margin_per_use_cents=optional(NUMBER),
         ),
         customer_data=CustomerData("query", "customer_id", "entitlements:read"),
+        own_clock=True,
         example=Example(
             response={
                 "allowed": True,

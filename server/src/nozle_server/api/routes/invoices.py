@@ -213,6 +213,7 @@ ENDPOINTS = (
         query_aliases={"customerId": "customer_id"},
         reply_schema=_LIST,
         errors=(404,),
+        snapshot=True,
         customer_data=CustomerData("query", "customer_id", "billing:read"),
         example=Example(response={"invoices": [_PORTAL_EXAMPLE], "meta": page_meta(PageQuery(), 1)}),
     ),
@@ -227,6 +228,7 @@ ENDPOINTS = (
         query=CoreInvoicesQuery,
         reply_schema=_LIST,
         errors=(404,),
+        snapshot=True,
         example=Example(response={"invoices": [_CORE_EXAMPLE], "meta": page_meta(PageQuery(), 1)}),
     ),
     Endpoint(
@@ -239,6 +241,7 @@ ENDPOINTS = (
         tag="Invoices",
         reply_schema=shape(invoice=ANY_OBJECT),
         errors=(404,),
+        snapshot=True,
         example=Example(response={"invoice": {**_CORE_EXAMPLE, "fees": []}}),
     ),
 )

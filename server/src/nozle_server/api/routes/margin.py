@@ -141,6 +141,7 @@ def _endpoint(
         query_aliases=_ALIASES,
         reply_schema=schema,
         example=Example(response=example),
+        snapshot=True,
     )
 
 

@@ -4,7 +4,7 @@ The client sends paths, headers and bodies exactly as given, which ordinary HTTP
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -170,5 +170,5 @@ def new_tenant(database: Database) -> Callable[..., Awaitable[Tenant]]:
 
 
 @pytest.fixture
-async def tenant(new_tenant: Callable[..., Awaitable[Tenant]]) -> AsyncIterator[Tenant]:
-    yield await new_tenant()
+async def tenant(new_tenant: Callable[..., Awaitable[Tenant]]) -> Tenant:
+    return await new_tenant()

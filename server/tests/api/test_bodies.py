@@ -52,7 +52,9 @@ async def test_amounts_come_and_go_exactly(grants: Client) -> None:
         assert answer.body == b'{"amount":%s,"note":null}' % plain.encode()
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON", None])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON", None]
+)
 async def test_json_may_say_that_it_is_json(grants: Client, content_type: str | None) -> None:
     headers = [] if content_type is None else [("content-type", content_type)]
     answer = await grants.send("POST", "/api/v1/grants", raw=b'{"amount": 1}', headers=headers)
@@ -138,7 +140,10 @@ async def test_a_body_that_trickles_in_is_given_up(grants: Client, monkeypatch: 
 
 async def test_half_a_body_is_not_taken_for_a_whole_one(grants: Client) -> None:
     async def app(scope: dict[str, object], receive: Callable[[], object], send: object) -> None:
-        messages = [{"type": "http.request", "body": b'{"amount": 1}', "more_body": True}, {"type": "http.disconnect"}]
+        messages = [
+            {"type": "http.request", "body": b'{"amount": 1}', "more_body": True},
+            {"type": "http.disconnect"},
+        ]
 
         async def cut() -> dict[str, object]:
             return messages.pop(0)
@@ -185,7 +190,14 @@ async def test_hostile_bodies_are_400_and_are_not_repeated(grants: Client, raw: 
 
 
 async def test_fields_nobody_asked_for_are_ignored(grants: Client) -> None:
-    body = {"amount": 1, "id": "x", "organization_id": "y", "balance": 10**9, "is_admin": True, "created_at": "z"}
+    body = {
+        "amount": 1,
+        "id": "x",
+        "organization_id": "y",
+        "balance": 10**9,
+        "is_admin": True,
+        "created_at": "z",
+    }
     answer = await grants.send("POST", "/api/v1/grants", body=body)
     assert answer.json == {"amount": 1, "note": None}
 

@@ -11,7 +11,11 @@ from .conftest import AnyServices, Client, Tenant
 pytestmark = pytest.mark.database
 
 ORIGIN = [("origin", "https://app.example")]
-PREFLIGHT = [*ORIGIN, ("access-control-request-method", "POST"), ("access-control-request-headers", "authorization")]
+PREFLIGHT = [
+    *ORIGIN,
+    ("access-control-request-method", "POST"),
+    ("access-control-request-headers", "authorization"),
+]
 
 
 async def test_a_preflight_needs_no_key(client: Client) -> None:
@@ -44,8 +48,12 @@ async def test_an_origin_is_no_key(client: Client) -> None:
     assert (await client.send("GET", "/api/v1/ping", headers=ORIGIN)).status == 401
 
 
-async def test_named_origins_are_the_only_ones(services: AnyServices, client_of: Callable[..., Client]) -> None:
-    services.settings = services.settings.model_copy(update={"cors_allowed_origins": ("https://app.example",)})
+async def test_named_origins_are_the_only_ones(
+    services: AnyServices, client_of: Callable[..., Client]
+) -> None:
+    services.settings = services.settings.model_copy(
+        update={"cors_allowed_origins": ("https://app.example",)}
+    )
     client = client_of(*ENDPOINTS)
     friend = await client.send("OPTIONS", "/api/v1/ping", headers=PREFLIGHT)
     assert friend.headers["access-control-allow-origin"] == "https://app.example"

@@ -13,7 +13,7 @@ from nozle_server.customers.queries import get_customer
 from nozle_server.identity.customer_sessions import DEFAULT_SCOPES, SCOPES
 from nozle_server.infra.database import Database
 
-from .conftest import NOW, AnyServices, Answer, Client, Tenant
+from .conftest import NOW, Answer, AnyServices, Client, Tenant
 
 pytestmark = pytest.mark.database
 
@@ -34,7 +34,9 @@ async def _show_by_handler(call: Call) -> object:
     return await _show(call)
 
 
-def _endpoint(method: str, path: str, where: str, name: str, handler: object = _show, **options: object) -> Endpoint:
+def _endpoint(
+    method: str, path: str, where: str, name: str, handler: object = _show, **options: object
+) -> Endpoint:
     return Endpoint(
         method=method,
         path=path,
@@ -56,10 +58,14 @@ def views(client_of: Callable[..., Client]) -> Client:
         *customer_sessions.ENDPOINTS,
         _endpoint("GET", "/by-query", "query", "customer_id", query=Named),
         _endpoint("GET", "/by-path/{id}", "path", "id"),
-        _endpoint("POST", "/by-body", "body", "customer_id", body=Named, body_aliases={"customerId": "customer_id"}),
+        _endpoint(
+            "POST", "/by-body", "body", "customer_id", body=Named, body_aliases={"customerId": "customer_id"}
+        ),
         _endpoint("GET", "/by-handler/{id}", "handler", "", _show_by_handler),
         _endpoint("GET", "/forgotten/{id}", "handler", ""),
-        Endpoint(method="GET", path="/plans", handler=_show, scope=Scope.ANY_KEY, summary="", tag="", catalog=True),
+        Endpoint(
+            method="GET", path="/plans", handler=_show, scope=Scope.ANY_KEY, summary="", tag="", catalog=True
+        ),
     )
 
 
@@ -79,7 +85,9 @@ async def token(views: Client, tenant: Tenant, **options: object) -> str:
     return text
 
 
-async def view(views: Client, tenant: Tenant, session: str | None, target: str, customer: str = "acme") -> Answer:
+async def view(
+    views: Client, tenant: Tenant, session: str | None, target: str, customer: str = "acme"
+) -> Answer:
     headers = [] if session is None else [("x-nozle-customer-session", session)]
     return await views.send("GET", target.format(customer), key=tenant.publishable, headers=headers)
 
@@ -112,7 +120,9 @@ async def test_a_session_is_made_for_one_customer_for_a_while(views: Client, str
         ({"expires_in_seconds": 3600}, 200),
     ],
 )
-async def test_what_may_be_asked_for(views: Client, strict: Tenant, options: dict[str, object], status: int) -> None:
+async def test_what_may_be_asked_for(
+    views: Client, strict: Tenant, options: dict[str, object], status: int
+) -> None:
     assert (await new_session(views, strict, **options)).status == status
 
 
@@ -137,7 +147,9 @@ async def test_with_its_session_it_sees_that_customer_but_no_margin(
 async def test_a_body_names_the_customer_under_any_of_its_names(views: Client, strict: Tenant) -> None:
     headers = [("x-nozle-customer-session", await token(views, strict))]
     for body, status in (({"customerId": "acme"}, 200), ({"customer_id": "other"}, 403), ({}, 403)):
-        answer = await views.send("POST", "/api/v1/by-body", key=strict.publishable, headers=headers, body=body)
+        answer = await views.send(
+            "POST", "/api/v1/by-body", key=strict.publishable, headers=headers, body=body
+        )
         assert answer.status == status
 
 
@@ -172,9 +184,20 @@ async def test_a_session_opens_nothing_elsewhere(
     other = await new_tenant(publishable_key_access="customer_session")
     session = await token(views, strict)
     assert (await view(views, other, session, TARGETS[0])).status == 403
-    for text in ("", "csess_", session[:-1], session + "a", session.upper(), strict.secret, "csess_é", "x" * 10_000):
+    for text in (
+        "",
+        "csess_",
+        session[:-1],
+        session + "a",
+        session.upper(),
+        strict.secret,
+        "csess_é",
+        "x" * 10_000,
+    ):
         assert (await view(views, strict, text, TARGETS[0])).status == 403
-    answer = await views.send("GET", TARGETS[0].format("acme"), headers=[("authorization", f"Bearer {session}")])
+    answer = await views.send(
+        "GET", TARGETS[0].format("acme"), headers=[("authorization", f"Bearer {session}")]
+    )
     assert answer.status == 401
 
 
@@ -188,7 +211,9 @@ async def test_in_open_mode_a_session_is_not_needed_but_holds_once_sent(
     assert (await view(views, tenant, session, TARGETS[0], "other")).status == 403
 
 
-async def test_a_handler_that_forgets_to_compare_the_customer_answers_nothing(views: Client, strict: Tenant) -> None:
+async def test_a_handler_that_forgets_to_compare_the_customer_answers_nothing(
+    views: Client, strict: Tenant
+) -> None:
     answer = await view(views, strict, await token(views, strict), "/api/v1/forgotten/{}")
     assert answer.status == 500
 

@@ -48,10 +48,22 @@ def _raising(error: Exception) -> Endpoint:
 
 
 CASES = [
-    (InvalidInput("count is odd", details={"count": ["is_odd"]}), 400, "invalid_request", 422, "validation_errors"),
+    (
+        InvalidInput("count is odd", details={"count": ["is_odd"]}),
+        400,
+        "invalid_request",
+        422,
+        "validation_errors",
+    ),
     (InvalidInput("bad", code="bad_range"), 400, "bad_range", 422, "validation_errors"),
     (NotAllowed("no", code="forbidden"), 403, "forbidden", 403, "forbidden"),
-    (NotFound("customer not found", code="customer_not_found"), 404, "customer_not_found", 404, "customer_not_found"),
+    (
+        NotFound("customer not found", code="customer_not_found"),
+        404,
+        "customer_not_found",
+        404,
+        "customer_not_found",
+    ),
     (Conflict("taken", code="subscription_exists"), 409, "subscription_exists", 409, "subscription_exists"),
     (RuleBroken("no", code="payment_failed"), 422, "payment_failed", 422, "payment_failed"),
     (Unavailable("busy", code="database_busy"), 503, "database_busy", 503, "database_busy"),
@@ -60,7 +72,12 @@ CASES = [
 
 @pytest.mark.parametrize(("error", "status", "code", "core_status", "core_code"), CASES)
 async def test_each_kind_has_its_status_and_both_forms(
-    client_of: Callable[..., Client], error: NozleError, status: int, code: str, core_status: int, core_code: str
+    client_of: Callable[..., Client],
+    error: NozleError,
+    status: int,
+    code: str,
+    core_status: int,
+    core_code: str,
 ) -> None:
     client = client_of(_raising(error))
     for prefix in ("/api/v1", "/engine/api/v1"):
@@ -109,7 +126,9 @@ async def test_busy_says_when_to_come_back(client_of: Callable[..., Client]) -> 
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_the_unexpected_is_logged_in_full_and_told_in_two_words(client_of: Callable[..., Client]) -> None:
+async def test_the_unexpected_is_logged_in_full_and_told_in_two_words(
+    client_of: Callable[..., Client],
+) -> None:
     log = io.BytesIO()
     configure_logging("info", log)
     try:

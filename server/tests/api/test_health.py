@@ -1,8 +1,8 @@
 """Health, ping and metrics, also while the database is away."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -123,7 +123,9 @@ async def test_metrics_are_for_this_machine_or_with_the_secret(
     client = client_of(*ENDPOINTS)
     assert (await client.send("GET", "/metrics", client="203.0.113.7", headers=bearer)).status == 200
     for wrong in ("Bearer hus", "Bearer ", "hush", "Bearer hush ", "Bearer h\xfcsh"):
-        answer = await client.send("GET", "/metrics", client="203.0.113.7", headers=[("authorization", wrong)])
+        answer = await client.send(
+            "GET", "/metrics", client="203.0.113.7", headers=[("authorization", wrong)]
+        )
         assert answer.status == 401
 
 

@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
 import msgspec
 import pytest
 
 from nozle_server.api.endpoint import BOTH, Call, Endpoint, Scope
 from nozle_server.core.errors import RuleBroken
-from nozle_server.infra import idempotency
 from nozle_server.infra.database import Database
 
-from .conftest import NOW, Answer, Client, Tenant
+from .conftest import Answer, Client, Tenant
 
 pytestmark = pytest.mark.database
 
@@ -65,7 +63,9 @@ def counter(client_of: Callable[..., Client]) -> Client:
     )  # fmt: skip
 
 
-async def call(client: Client, key: str, name: str | None, path: str = "/api/v1/count", **body: object) -> Answer:
+async def call(
+    client: Client, key: str, name: str | None, path: str = "/api/v1/count", **body: object
+) -> Answer:
     headers = [] if name is None else [("idempotency-key", name.encode().decode("latin-1"))]
     return await client.send("POST", path, key=key, headers=headers, body=body)
 
@@ -82,8 +82,12 @@ async def test_the_same_call_again_gets_the_same_bytes(counter: Client, tenant: 
 
 async def test_the_same_body_written_otherwise_is_the_same_body(counter: Client, tenant: Tenant) -> None:
     headers = [("idempotency-key", "k1")]
-    one = await counter.send("POST", "/api/v1/count", key=tenant.secret, headers=headers, raw=b'{"amount":5,"x":1.0}')
-    two = await counter.send("POST", "/api/v1/count", key=tenant.secret, headers=headers, raw=b' {"x": 1, "amount": 5}')
+    one = await counter.send(
+        "POST", "/api/v1/count", key=tenant.secret, headers=headers, raw=b'{"amount":5,"x":1.0}'
+    )
+    two = await counter.send(
+        "POST", "/api/v1/count", key=tenant.secret, headers=headers, raw=b' {"x": 1, "amount": 5}'
+    )
     assert two.body == one.body
 
 
@@ -132,7 +136,9 @@ async def test_the_loser_goes_first_when_the_winner_fails(counter: Client, tenan
     assert waiting.json["calls"] == 1
 
 
-async def test_different_keys_do_not_wait_for_each_other(counter: Client, new_tenant: Callable[[], Awaitable[Tenant]]) -> None:
+async def test_different_keys_do_not_wait_for_each_other(
+    counter: Client, new_tenant: Callable[[], Awaitable[Tenant]]
+) -> None:
     one, two = await new_tenant(), await new_tenant()
     slow = asyncio.create_task(call(counter, one.secret, "k1", pause=0.5))
     await asyncio.sleep(0.05)
@@ -156,19 +162,21 @@ async def test_a_key_is_utf_8(counter: Client, tenant: Tenant) -> None:
 
 
 async def test_calls_without_a_key_or_a_use_for_it_just_run(counter: Client, tenant: Tenant) -> None:
-    for expected, path, name in ((1, "/api/v1/count", None), (2, "/api/v1/keyless", "k1"), (3, "/api/v1/keyless", "k1")):
+    for expected, path, name in (
+        (1, "/api/v1/count", None),
+        (2, "/api/v1/keyless", "k1"),
+        (3, "/api/v1/keyless", "k1"),
+    ):
         assert (await call(counter, tenant.secret, name, path)).json["calls"] == expected
 
 
-async def test_old_keys_are_forgotten_but_for_those_of_the_ledger(
+async def test_keys_of_the_ledger_are_marked_to_be_kept(
     counter: Client, tenant: Tenant, database: Database
 ) -> None:
     await call(counter, tenant.secret, "k1")
     await call(counter, tenant.secret, "k1", "/api/v1/ledger")
-    async with database.transaction() as tx:
-        await idempotency.prune(tx, NOW)
-    assert "idempotent-replayed" in (await call(counter, tenant.secret, "k1")).headers
-    async with database.transaction() as tx:
-        await idempotency.prune(tx, NOW + timedelta(seconds=1))
-    assert (await call(counter, tenant.secret, "k1")).json["calls"] == 3
-    assert "idempotent-replayed" in (await call(counter, tenant.secret, "k1", "/api/v1/ledger")).headers
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "select operation, ledger from idempotency_keys where org_id = $1", tenant.id
+        )
+    assert dict(rows) == {"POST /count": False, "POST /ledger": True}

@@ -108,7 +108,9 @@ def test_every_reference_resolves(endpoints: tuple[Endpoint, ...]) -> None:
 @pytest.mark.parametrize("endpoints", [ENDPOINTS, SAMPLE], ids=["api", "sample"])
 def test_every_mounted_path_is_there_and_no_other(endpoints: tuple[Endpoint, ...]) -> None:
     mounted = {
-        (mount.value + endpoint.path, endpoint.method.lower()) for endpoint in endpoints for mount in endpoint.mounts
+        (mount.value + endpoint.path, endpoint.method.lower())
+        for endpoint in endpoints
+        for mount in endpoint.mounts
     }
     assert {(path, method) for path, method, _ in operations(build_document(endpoints))} == mounted
 

@@ -92,7 +92,9 @@ def test_two_names_may_agree_but_not_differ() -> None:
         ({"lines": [5]}, "lines[0]", "invalid_type"),
     ],
 )
-def test_a_fault_names_its_field_and_repeats_nothing(change: dict[str, object], field: str, code: str) -> None:
+def test_a_fault_names_its_field_and_repeats_nothing(
+    change: dict[str, object], field: str, code: str
+) -> None:
     with pytest.raises(InvalidInput) as refused:
         ORDERS.read({"customer_id": "acme", "credits": 1} | change)
     assert refused.value.details == {field: [code]}

@@ -14,7 +14,9 @@ async def _show(call: Call) -> object:
 
 
 def _route(path: str, method: str = "GET") -> Endpoint:
-    return Endpoint(method=method, path=path, handler=_show, scope=Scope.PUBLIC, summary="", tag="", transaction=False)
+    return Endpoint(
+        method=method, path=path, handler=_show, scope=Scope.PUBLIC, summary="", tag="", transaction=False
+    )
 
 
 @pytest.fixture
@@ -133,7 +135,9 @@ async def test_headers_about_addresses_change_nothing(
     assert answer.status == 403
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "CONNECT"])
+@pytest.mark.parametrize(
+    "method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "CONNECT"]
+)
 async def test_no_method_turns_a_publishable_key_into_a_secret_one(
     client: Client, tenant: Tenant, method: str
 ) -> None:

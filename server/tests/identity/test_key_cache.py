@@ -11,13 +11,16 @@ import pytest
 from nozle_server.core.errors import Unavailable
 from nozle_server.identity import key_cache
 from nozle_server.identity.key_cache import KeyCache
-from nozle_server.identity.model import KeyKind, Mode
+from nozle_server.identity.model import KeyKind, Mode, Organization
 from nozle_server.identity.operations import create_organization, revoke_key, update_organization
 from nozle_server.infra.database import Database
 
 pytestmark = pytest.mark.database
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+
+
+Made = tuple[Organization, str, str]
 
 
 class CountingDatabase:
@@ -64,7 +67,7 @@ def cache(counting: CountingDatabase, ticker: Ticker) -> KeyCache:
 
 
 @pytest.fixture
-async def made(database: Database) -> tuple[object, str, str]:
+async def made(database: Database) -> Made:
     async with database.transaction() as tx:
         return await create_organization(tx, name="Acme", mode=Mode.TEST, now=NOW)
 
@@ -76,7 +79,7 @@ async def _revoke(database: Database, cache: KeyCache, text: str) -> None:
         await revoke_key(tx, org_id=principal.org_id, key_id=principal.key_id, now=NOW)
 
 
-async def test_a_key_speaks_for_its_organization(cache: KeyCache, made) -> None:  # type: ignore[no-untyped-def]
+async def test_a_key_speaks_for_its_organization(cache: KeyCache, made: Made) -> None:
     organization, secret, publishable = made
     for text, kind in ((secret, KeyKind.SECRET), (publishable, KeyKind.PUBLISHABLE)):
         principal = await cache.find(text)
@@ -84,7 +87,9 @@ async def test_a_key_speaks_for_its_organization(cache: KeyCache, made) -> None:
         assert (principal.org_id, principal.kind, principal.mode) == (organization.id, kind, Mode.TEST)
 
 
-async def test_a_second_of_requests_is_one_query(cache: KeyCache, counting, ticker, made) -> None:  # type: ignore[no-untyped-def]
+async def test_a_second_of_requests_is_one_query(
+    cache: KeyCache, counting: CountingDatabase, ticker: Ticker, made: Made
+) -> None:
     for text in (made[1], "sk_test_unknown"):
         counting.lookups = 0
         await asyncio.gather(*(cache.find(text) for _ in range(50)))
@@ -96,7 +101,9 @@ async def test_a_second_of_requests_is_one_query(cache: KeyCache, counting, tick
         assert counting.lookups == 2
 
 
-async def test_a_revoked_key_is_dead_a_second_later(cache: KeyCache, database: Database, ticker, made) -> None:  # type: ignore[no-untyped-def]
+async def test_a_revoked_key_is_dead_a_second_later(
+    cache: KeyCache, database: Database, ticker, made
+) -> None:
     await _revoke(database, cache, made[1])
     assert await cache.find(made[1]) is not None
     ticker.now += 1.0
@@ -104,13 +111,15 @@ async def test_a_revoked_key_is_dead_a_second_later(cache: KeyCache, database: D
     assert cache.last_known(made[1]) is None
 
 
-async def test_a_notified_cache_forgets_at_once(cache: KeyCache, database: Database, made) -> None:  # type: ignore[no-untyped-def]
+async def test_a_notified_cache_forgets_at_once(cache: KeyCache, database: Database, made: Made) -> None:
     await _revoke(database, cache, made[1])
     cache.forget_all()
     assert await cache.find(made[1]) is None
 
 
-async def test_an_answer_older_than_a_change_is_not_kept(cache: KeyCache, counting, database, made) -> None:  # type: ignore[no-untyped-def]
+async def test_an_answer_older_than_a_change_is_not_kept(
+    cache: KeyCache, counting: CountingDatabase, database, made: Made
+) -> None:
     """The query ran before the change and came back after it: its answer serves its caller and nobody else."""
     counting.open.clear()
     early = asyncio.create_task(cache.find(made[2]))
@@ -126,7 +135,9 @@ async def test_an_answer_older_than_a_change_is_not_kept(cache: KeyCache, counti
     assert (first.publishable_key_access, second.publishable_key_access) == ("open", "catalog_only")
 
 
-async def test_a_look_up_that_hangs_is_not_waited_for_by_later_callers(cache: KeyCache, counting, ticker, made) -> None:  # type: ignore[no-untyped-def]
+async def test_a_look_up_that_hangs_is_not_waited_for_by_later_callers(
+    cache: KeyCache, counting, ticker, made
+) -> None:
     counting.open.clear()
     early = asyncio.create_task(cache.find(made[1]))
     await asyncio.sleep(0.05)
@@ -138,7 +149,9 @@ async def test_a_look_up_that_hangs_is_not_waited_for_by_later_callers(cache: Ke
     assert await early == await late
 
 
-async def test_a_caller_that_hangs_up_leaves_the_answer_to_others(cache: KeyCache, counting, made) -> None:  # type: ignore[no-untyped-def]
+async def test_a_caller_that_hangs_up_leaves_the_answer_to_others(
+    cache: KeyCache, counting: CountingDatabase, made: Made
+) -> None:
     counting.open.clear()
     first, second = (asyncio.create_task(cache.find(made[1])) for _ in range(2))
     await asyncio.sleep(0.05)
@@ -148,7 +161,9 @@ async def test_a_caller_that_hangs_up_leaves_the_answer_to_others(cache: KeyCach
     assert counting.lookups == 1
 
 
-async def test_a_database_that_is_away_is_told_and_not_cached(cache: KeyCache, counting, ticker, made) -> None:  # type: ignore[no-untyped-def]
+async def test_a_database_that_is_away_is_told_and_not_cached(
+    cache: KeyCache, counting, ticker, made
+) -> None:
     await cache.find(made[1])
     counting.away = True
     ticker.now += 1.0
@@ -160,7 +175,9 @@ async def test_a_database_that_is_away_is_told_and_not_cached(cache: KeyCache, c
     assert await cache.find(made[1]) is not None
 
 
-async def test_made_up_keys_do_not_push_out_real_ones(cache: KeyCache, counting, made, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+async def test_made_up_keys_do_not_push_out_real_ones(
+    cache: KeyCache, counting: CountingDatabase, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(key_cache, "MAX_ENTRIES", 10)
     await cache.find(made[1])
     for number in range(50):
@@ -172,12 +189,14 @@ async def test_made_up_keys_do_not_push_out_real_ones(cache: KeyCache, counting,
 
 
 @pytest.mark.parametrize("text", ["", "sk_", "pk_é", "bearer", "sk_" + "a" * 1000, "SK_test_x", "\x00"])
-async def test_what_cannot_be_a_key_costs_no_query(cache: KeyCache, counting, text) -> None:  # type: ignore[no-untyped-def]
+async def test_what_cannot_be_a_key_costs_no_query(
+    cache: KeyCache, counting: CountingDatabase, text: str
+) -> None:
     assert await cache.find(text) is None
     assert counting.lookups <= (text == "sk_")
 
 
-async def test_the_prefix_must_be_that_of_the_row(cache: KeyCache, database: Database, made) -> None:  # type: ignore[no-untyped-def]
+async def test_the_prefix_must_be_that_of_the_row(cache: KeyCache, database: Database, made: Made) -> None:
     """A secret key's row reached through a publishable prefix can only be a forged row, and opens nothing."""
     from nozle_server.identity.tokens import hash_secret
 

@@ -18,7 +18,9 @@ NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 async def test_a_new_organization_has_one_key_of_each_kind(database: Database) -> None:
     async with database.transaction() as tx:
-        made, secret, publishable = await operations.create_organization(tx, name="Acme", mode=Mode.LIVE, now=NOW)
+        made, secret, publishable = await operations.create_organization(
+            tx, name="Acme", mode=Mode.LIVE, now=NOW
+        )
         assert await queries.get_organization(tx, made.id) == made
         assert made in await queries.list_organizations(tx)
         keys = await queries.list_keys(tx, made.id)
@@ -35,7 +37,9 @@ async def test_keys_come_and_go(database: Database) -> None:
     later = datetime(2026, 2, 1, tzinfo=UTC)
     async with database.transaction() as tx:
         made, _, _ = await operations.create_organization(tx, name="Acme", mode=Mode.TEST, now=NOW)
-        key, text = await operations.create_key(tx, organization=made, kind=KeyKind.SECRET, now=NOW, name="ci")
+        key, text = await operations.create_key(
+            tx, organization=made, kind=KeyKind.SECRET, now=NOW, name="ci"
+        )
         assert (key.name, key.revoked_at) == ("ci", None)
         assert text.startswith("sk_test_")
         revoked = await operations.revoke_key(tx, org_id=made.id, key_id=key.id, now=NOW)
@@ -50,7 +54,9 @@ async def test_settings_change_one_by_one(database: Database) -> None:
     async with database.transaction() as tx:
         made, _, _ = await operations.create_organization(tx, name="Acme", mode=Mode.TEST, now=NOW)
         changed = await operations.update_organization(
-            tx, org_id=made.id, settings={"publishable_key_access": "catalog_only", "min_margin_percent": Decimal(25)}
+            tx,
+            org_id=made.id,
+            settings={"publishable_key_access": "catalog_only", "min_margin_percent": Decimal(25)},
         )
         assert changed.publishable_key_access == "catalog_only"
         assert changed.min_margin_percent == 25

@@ -79,7 +79,7 @@ async def test_open_writers_neither_wait_nor_are_waited_for(fresh_database: Data
     await ensure(fresh_database)
     async with fresh_database.connection() as connection, fresh_database.transaction() as writer:
         await store_event(writer, NOON)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             await ensure_event_partitions(connection, TODAY + DAY)
         await store_event(writer, NOON)
     assert await partitions(fresh_database) == [*ALL, "events_20260305"]

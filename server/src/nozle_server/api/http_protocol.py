@@ -13,6 +13,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nozle_server.api.errors import HttpError, render
+from nozle_server.api.one_write import OneWriteTransport
 
 # From a request's first byte (or a connection's beginning) to the last of its body, whatever trickles in
 # between.
@@ -36,7 +37,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refusal = _MALFORMED
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(OneWriteTransport(transport, self.loop))  # type: ignore[arg-type]
         self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -70,8 +70,3 @@ async def require_session(
 def session_required() -> NotAllowed:
     """Also the answer to another customer's session: whether that customer exists is not for this caller."""
     return NotAllowed("this needs a customer session of this customer", code="customer_session_required")
-
-
-async def prune_sessions(tx: Tx, *, real_now: datetime) -> int:
-    """Forget sessions that are over; how many."""
-    return await store.delete_sessions_expired_before(tx, real_now)

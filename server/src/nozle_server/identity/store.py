@@ -166,9 +166,3 @@ async def find_session(tx: Tx, org_id: UUID, token_hash: bytes) -> CustomerSessi
         return None
     scopes: Sequence[str] = row["scopes"]
     return CustomerSession(row["org_id"], row["customer_id"], tuple(scopes), row["expires_at"])
-
-
-async def delete_sessions_expired_before(tx: Tx, before: datetime) -> int:
-    """Forget sessions that no longer open anything; how many."""
-    status: str = await tx.execute("delete from customer_sessions where expires_at < $1", before)
-    return int(status.rpartition(" ")[2])

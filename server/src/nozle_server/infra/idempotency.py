@@ -79,11 +79,3 @@ async def store_answer(tx: Tx, claim: Claim, *, status: int, response: bytes) ->
         status,
         response,
     )
-
-
-async def prune(tx: Tx, before: datetime) -> int:
-    """Forget keys used before this instant, but for those of the ledger; how many."""
-    status: str = await tx.execute(
-        "delete from idempotency_keys where not ledger and created_at < $1", before
-    )
-    return int(status.rpartition(" ")[2])

@@ -1,0 +1,9 @@
+"""Every figure of the bench, one file after the other, each with a server of its own."""
+
+import can
+import deduct
+import events
+from harness.bench import main
+
+if __name__ == "__main__":
+    main(can.measure, deduct.measure, events.measure, description=__doc__)

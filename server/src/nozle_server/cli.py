@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-import yaml
 from pydantic import ValidationError
 
 from nozle_server import bootstrap, serving
@@ -23,11 +22,13 @@ from nozle_server.core.numbers import parse_amount
 from nozle_server.identity import operations as identity
 from nozle_server.identity import queries as identity_queries
 from nozle_server.identity.model import ApiKey, KeyKind, Mode, Organization
+from nozle_server.infra import due
 from nozle_server.infra.database import Tx
 from nozle_server.infra.durability import UnsupportedPostgresError
 from nozle_server.infra.embedded_postgres import DataDirectoryInUse, EmbeddedPostgresError
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
+from nozle_server.infra.yaml_file import read_yaml
 from nozle_server.workflows.apply_catalog import Difference, apply_catalog, read_catalog
 from nozle_server.workflows.onboarding import open_organization
 
@@ -36,8 +37,10 @@ app = typer.Typer(
 )
 organizations = typer.Typer(no_args_is_help=True, help="The merchants of this server.")
 keys = typer.Typer(no_args_is_help=True, help="API keys of an organization.")
+due_items = typer.Typer(no_args_is_help=True, help="What fell due, failed and was put aside.")
 app.add_typer(organizations, name="organizations")
 app.add_typer(keys, name="keys")
+app.add_typer(due_items, name="due")
 
 OrganizationOption = Annotated[
     str | None,
@@ -163,27 +166,6 @@ class _DryRun(Exception):
     """Rolls the transaction back."""
 
 
-def read_yaml(file: Path) -> object:
-    """The plain values of a YAML file; numbers that look like floats come as their text, so that they stay exact."""
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_ExactLoader)  # noqa: S506  # a SafeLoader below
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}" if place else ""
-        raise InvalidInput(f"{file}: not a YAML file{where}") from None
-
-
-class _ExactLoader(yaml.SafeLoader):
-    """Reads 0.12 as a Decimal, never as a float."""
-
-
-def _exact_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
-    return parse_amount(str(loader.construct_scalar(node)), "number")
-
-
-_ExactLoader.add_constructor("tag:yaml.org,2002:float", _exact_number)
-
-
 def show_differences(differences: list[Difference]) -> str:
     """One line an object, its changes below."""
     if not differences:
@@ -301,6 +283,37 @@ def revoke_key(key_id: UUID, organization: OrganizationOption = None, as_json: J
         org_id = await _organization_id(tx, organization)
         key = await identity.revoke_key(tx, org_id=org_id, key_id=key_id, now=SystemClock().now())
         _print(_key_json(key), as_json=as_json)
+
+    _in_transaction(work)
+
+
+@due_items.command("list")
+def list_due(as_json: JsonOption = False) -> None:
+    """List what was put aside, with its error."""
+
+    async def work(tx: Tx) -> None:
+        rows: list[dict[str, object]] = [
+            {
+                "organization_id": item.org_id,
+                "kind": item.kind,
+                "subject_id": item.subject_id,
+                "due_at": item.due_at,
+                "parked_at": parked_at,
+                "error": error,
+            }
+            for item, parked_at, error in await due.list_parked(tx)
+        ]
+        _print(rows, as_json=as_json)
+
+    _in_transaction(work)
+
+
+@due_items.command("retry")
+def retry_due() -> None:
+    """Take everything that was put aside back into the queue."""
+
+    async def work(tx: Tx) -> None:
+        _say(f"{await due.retry_parked(tx, SystemClock().now())} taken back")
 
     _in_transaction(work)
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nozle_server.api.app import build_app
 from nozle_server.api.server import serve as serve_http
 from nozle_server.bootstrap import Services, background, build_services, open_database
@@ -23,6 +21,7 @@ from nozle_server.identity.queries import get_time
 from nozle_server.infra.database import Tx
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
+from nozle_server.infra.yaml_file import read_yaml
 from nozle_server.workflows.apply_catalog import apply_catalog, read_catalog
 from nozle_server.workflows.onboarding import open_organization
 
@@ -157,7 +156,7 @@ async def _apply_example(services: Services, environment: DevelopmentEnvironment
     principal = await services.keys.find(environment.secret_key)
     if principal is None or not EXAMPLE_CATALOG.exists():
         return
-    catalog = read_catalog(yaml.safe_load(EXAMPLE_CATALOG.read_text(encoding="utf-8")))
+    catalog = read_catalog(read_yaml(EXAMPLE_CATALOG))
     real_now = services.clock.now()
 
     async def apply(tx: Tx) -> None:

@@ -74,6 +74,7 @@ def plan_cost_model(draft: CostModelDraft, *, org_id: UUID, now: datetime) -> Co
         cost_type = CostType(draft.cost_type or CostType.PER_UNIT)
     except ValueError:
         raise _invalid("cost_type", "must be one of " + ", ".join(CostType)) from None
+    _refuse_other_kinds(draft, cost_type)
     amount: Decimal | None = None
     rates: dict[str, ModelRate] = {}
     tiers: tuple[CostTier, ...] = ()
@@ -102,6 +103,18 @@ def plan_cost_model(draft: CostModelDraft, *, org_id: UUID, now: datetime) -> Co
         created_at=now,
         updated_at=now,
     )
+
+
+def _refuse_other_kinds(draft: CostModelDraft, cost_type: CostType) -> None:
+    """What belongs to another kind is a mistake of the caller's, never ignored."""
+    fields = {
+        CostType.PER_UNIT: ("model_rates", "tiers", "tier_mode"),
+        CostType.PER_MODEL: ("cost_per_unit_cents", "amount_cents", "model", "tiers", "tier_mode"),
+        CostType.TIERED: ("cost_per_unit_cents", "amount_cents", "model_rates"),
+    }[cost_type]
+    for field in fields:
+        if getattr(draft, field) is not None:
+            raise _invalid(field, f"does not belong to a {cost_type} cost model")
 
 
 def _per_unit(draft: CostModelDraft) -> Amount:

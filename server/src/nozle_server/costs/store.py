@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nozle_server.core.rounding import EXACT
 from nozle_server.costs.model import CostModel, CostTier, CostType, ModelRate, TierMode
 from nozle_server.infra.database import Tx
 
@@ -151,7 +152,7 @@ async def add_to_month(
         quantity,
     )
     assert isinstance(after, Decimal)
-    return after - quantity
+    return EXACT.subtract(after, quantity)
 
 
 async def set_event_cost(

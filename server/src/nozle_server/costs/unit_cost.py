@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from uuid import UUID
 
 from nozle_server.core.rounding import EXACT, divide
 from nozle_server.costs.model import CostModel, CostTier, CostType, TierMode
@@ -37,9 +38,10 @@ def _applies(cost_model: CostModel, model: str | None) -> bool:
     return cost_model.model is None or cost_model.model == model
 
 
-def _rank(cost_model: CostModel) -> tuple[bool, object, object]:
+def _rank(cost_model: CostModel) -> tuple[bool, UUID]:
+    # Ids sort by real creation; an organization's own clock may have been turned back in between.
     names_the_model = cost_model.cost_type is CostType.PER_MODEL or cost_model.model is not None
-    return names_the_model, cost_model.created_at, cost_model.id
+    return names_the_model, cost_model.id
 
 
 def cost_cents(cost_model: CostModel, facts: CostFacts, used_before: Decimal = Decimal(0)) -> Decimal:

@@ -97,7 +97,9 @@ async def check_and_deduct(
     draws = burndown.plan_draws(grants, amount)
     if draws is None:
         return Deduction(allowed=False, remaining=account.balance)
-    entry = _next_entry(account, EntryType.DEDUCT, -amount, now, feature=feature, entity_id=entity_id)
+    entry = _next_entry(
+        account, EntryType.DEDUCT, amount.copy_negate(), now, feature=feature, entity_id=entity_id
+    )
     await store.append_spending(tx, account, entry, draws)
     await _announce(tx, bus, CREDITS_DEDUCTED, account, entry)
     return Deduction(allowed=True, remaining=entry.balance_after, entry_id=entry.id)
@@ -124,7 +126,9 @@ async def _write_off_expired(
         if grant.is_live(now):
             live.append(grant)
             continue
-        entry = _next_entry(account, EntryType.EXPIRE, -grant.remaining, now, description=grant.description)
+        entry = _next_entry(
+            account, EntryType.EXPIRE, grant.remaining.copy_negate(), now, description=grant.description
+        )
         await store.append_spending(tx, account, entry, [Draw(grant.id, grant.remaining)])
         await _announce(tx, bus, CREDITS_EXPIRED, account, entry)
         account = Account(

@@ -21,7 +21,7 @@ async def get_balance(
     available = burndown.available(await store.list_live_grants(tx, org_id, account.id), now)
     totals = await store.totals(tx, org_id, account.id)
     granted = totals.get(EntryType.GRANT, Decimal(0))
-    consumed = -totals.get(EntryType.DEDUCT, Decimal(0))
+    consumed = totals.get(EntryType.DEDUCT, Decimal(0)).copy_negate()
     with localcontext(EXACT):
         expired = granted - consumed - available
     return Balance(available, granted, consumed, expired, account.id, now)

@@ -159,7 +159,9 @@ async def append_grant(tx: Tx, account: Account, grant: Grant, entry: Entry) -> 
 
 async def append_spending(tx: Tx, account: Account, entry: Entry, draws: Sequence[Draw]) -> None:
     """Store an entry that takes `draws` from grants, and the account's new balance."""
-    await _append(tx, account, entry, [Draw(draw.grant_id, -draw.amount) for draw in draws], spends=True)
+    await _append(
+        tx, account, entry, [Draw(draw.grant_id, draw.amount.copy_negate()) for draw in draws], spends=True
+    )
 
 
 async def _append(

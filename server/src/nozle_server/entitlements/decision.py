@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from nozle_server.core.rounding import divide
+from nozle_server.core.rounding import EXACT, divide
 from nozle_server.entitlements.model import Decision, Facts, PlanRight, Reason, SubscriptionFacts
 from nozle_server.rating.rate import marginal_price_cents
 from nozle_server.subscriptions.model import Status
@@ -66,7 +66,7 @@ def _against_limit(right: PlanRight, used: Decimal) -> Decision:
     """At `used == limit` the next use is denied."""
     if right.limit is None:
         return Decision(True, Reason.UNLIMITED, used=used)
-    remaining = max(Decimal(0), right.limit - used)
+    remaining = max(Decimal(0), EXACT.subtract(right.limit, used))
     if used < right.limit:
         return Decision(True, Reason.WITHIN_LIMIT, used=used, limit=right.limit, remaining=remaining)
     if right.overage:
@@ -79,7 +79,7 @@ def _against_floor(decision: Decision, enforcement: str) -> Decision:
     floor, revenue = decision.min_margin_percent, decision.revenue_per_use_cents
     if floor is None or not revenue or enforcement == "observe":
         return decision
-    if divide(decision.margin_per_use_cents * _HUNDRED, revenue) >= floor:
+    if divide(EXACT.multiply(decision.margin_per_use_cents, _HUNDRED), revenue) >= floor:
         return decision
     if enforcement == "deny" and decision.allowed:
         return replace(decision, allowed=False, reason=Reason.MARGIN_BELOW_MINIMUM)

@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from nozle_server.catalog.charge_models import ChargeModel
+from nozle_server.core.rounding import EXACT
 from nozle_server.subscriptions.model import Status
 
 
@@ -85,4 +86,4 @@ class Decision:
 
     @property
     def margin_per_use_cents(self) -> Decimal:
-        return self.revenue_per_use_cents - self.cost_per_use_cents
+        return EXACT.subtract(self.revenue_per_use_cents, self.cost_per_use_cents)

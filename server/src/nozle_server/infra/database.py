@@ -162,6 +162,11 @@ class Database:
         return self._pool
 
 
+def is_database_fault(error: BaseException) -> bool:
+    """Whether the database asked for another try or cannot be had: nothing that the work itself did wrong."""
+    return isinstance(error, (*_RETRIED, *_UNAVAILABLE, Unavailable))
+
+
 def _unavailable(fault: BaseException) -> Unavailable:
     if isinstance(fault, asyncpg.LockNotAvailableError):
         return Unavailable("another request holds what this one needs, try again", code="lock_timeout")

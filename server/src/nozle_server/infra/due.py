@@ -14,6 +14,7 @@ from nozle_server.core.ids import new_id
 from nozle_server.infra import job_queue
 from nozle_server.infra.database import Tx
 
+MAX_ERROR_LENGTH = 4_000
 DRAIN_DUE = "drain_due"
 """The job that drains one organization; its payload is the organization's id, 16 bytes."""
 
@@ -69,7 +70,7 @@ async def next_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str
         row = await tx.fetchrow(
             """
             select org_id, id, due_at, kind, subject_id from due_items
-            where org_id = $1 and due_at <= $2
+            where org_id = $1 and due_at <= $2 and parked_at is null
             order by due_at, array_position($3::text[], kind), id
             limit 1
             """,
@@ -86,10 +87,60 @@ async def next_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str
             return DueItem(**row)
 
 
+async def anything_due(tx: Tx, org_id: UUID, until: datetime) -> bool:
+    """Whether the organization has an item due at or before `until`."""
+    return bool(
+        await tx.fetchval(
+            """
+            select exists (select 1 from due_items where org_id = $1 and due_at <= $2 and parked_at is null)
+            """,
+            org_id,
+            until,
+        )
+    )
+
+
 async def finish(tx: Tx, item: DueItem) -> None:
     """The item is done, in the same transaction that did it."""
     deleted = await tx.execute("delete from due_items where org_id = $1 and id = $2", item.org_id, item.id)
     assert deleted == "DELETE 1", "an item is finished once, by the transaction that locked it"
+
+
+async def park(tx: Tx, item: DueItem, error: str) -> None:
+    """Put an item that failed aside with its error: the organization's other items go on without it."""
+    await tx.execute(
+        "update due_items set parked_at = now(), error = $3 where org_id = $1 and id = $2",
+        item.org_id,
+        item.id,
+        error[:MAX_ERROR_LENGTH],
+    )
+
+
+async def list_parked(tx: Tx) -> list[tuple[DueItem, datetime, str]]:
+    """What was put aside, when (real time) and why; the latest first."""
+    rows = await tx.fetch(
+        """
+        select org_id, id, due_at, kind, subject_id, parked_at, error from due_items
+        where parked_at is not null order by parked_at desc limit 1000
+        """
+    )
+    return [
+        (
+            DueItem(row["org_id"], row["id"], row["due_at"], row["kind"], row["subject_id"]),
+            row["parked_at"],
+            row["error"],
+        )
+        for row in rows
+    ]
+
+
+async def retry_parked(tx: Tx, now: datetime) -> int:
+    """Take everything that was put aside back into the queue, to be done at once; how many. `now` is real time."""
+    rows = await tx.fetch(
+        "update due_items set parked_at = null, error = null where parked_at is not null returning org_id"
+    )
+    await enqueue_overdue(tx, now)
+    return len(rows)
 
 
 async def organizations_due(tx: Tx, real_now: datetime) -> list[UUID]:
@@ -98,7 +149,7 @@ async def organizations_due(tx: Tx, real_now: datetime) -> list[UUID]:
         """
         select distinct due_items.org_id from due_items
         join organizations on organizations.id = due_items.org_id
-        where due_items.due_at <= $1 and organizations.test_now is null
+        where due_items.due_at <= $1 and due_items.parked_at is null and organizations.test_now is null
         """,
         real_now,
     )

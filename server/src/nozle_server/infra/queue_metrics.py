@@ -29,6 +29,8 @@ _SIZES = """
             filter (where status = 'queued' and execute_after <= now())) as oldest_s
     from pgqueuer
     group by 1, 2
+    union all
+    select 'due_' || kind, 'parked', count(*), 0 from due_items where parked_at is not null group by 1
     order by 1, 2
 """
 _WAITING = ("pending", "retry", "active")

@@ -85,7 +85,7 @@ def _charge_line(
     rated = _rate(model, row, version.currency)
     name = charge.invoice_display_name or charge.metric_code
     if charge_filter is not None:
-        values = ", ".join(value for values in charge_filter.values.values() for value in values)
+        values = ", ".join(value for _, values in sorted(charge_filter.values.items()) for value in values)
         name = charge_filter.invoice_display_name or f"{name} ({values})"
     return InvoiceLine(
         id=new_id(),

@@ -16,12 +16,18 @@ LINE_COLUMNS = tuple(field.name for field in fields(InvoiceLine))
 
 def invoice_from_row(row: asyncpg.Record) -> Invoice:
     values = {name: row[name] for name in _INVOICE}
-    return Invoice(**{**values, "billing_reason": BillingReason(row["billing_reason"])})
+    values["billing_reason"] = BillingReason(row["billing_reason"])
+    values["fees_amount_cents"] = int(row["fees_amount_cents"])
+    values["total_amount_cents"] = int(row["total_amount_cents"])
+    return Invoice(**values)
 
 
 def line_from_row(row: asyncpg.Record) -> InvoiceLine:
     values = {name: row[name] for name in LINE_COLUMNS}
-    return InvoiceLine(**{**values, "kind": LineKind(row["kind"]), "steps": tuple(row["steps"])})
+    values["kind"] = LineKind(row["kind"])
+    values["amount_cents"] = int(row["amount_cents"])
+    values["steps"] = tuple(row["steps"])
+    return InvoiceLine(**values)
 
 
 async def insert(tx: Tx, invoice: Invoice) -> None:

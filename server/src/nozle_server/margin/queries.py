@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from nozle_server.infra.database import Tx
@@ -133,9 +133,11 @@ def models(data: MarginData) -> list[Row]:
 
 async def trend(tx: Tx, data: MarginData, granularity: Granularity, now: datetime) -> tuple[list[Row], Range]:
     """A row a bucket, empty ones included, and the range they cover: what was not bounded runs from the first
-    activity to now."""
+    activity to now, or to the last event that came ahead of its time."""
     start = data.within.start or await store.first_activity(tx, data.org_id) or now
-    end = data.within.end or now
+    instants = [row.at for row in data.revenue] + [row.at for row in data.costs]
+    latest = max(instants, default=now)
+    end = data.within.end or max(now, latest) + timedelta(microseconds=1)
     groups = report.group(
         data.revenue,
         data.costs,

@@ -1,5 +1,6 @@
 """How much one event counts for: a pure function of its metric and its properties."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from nozle_server.core.errors import InvalidInput, RuleBroken
 from nozle_server.core.expression import Expression, compile_expression
 from nozle_server.core.json import number_text
 from nozle_server.core.numbers import parse_amount
+from nozle_server.core.text import MAX_ID_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ def _as_text(value: object) -> str:
     if isinstance(value, int | Decimal):
         return number_text(Decimal(value))
     if isinstance(value, str):
-        return value
+        # Told apart by an index, whose keys are short.
+        raw = value.encode()
+        return value if len(raw) <= MAX_ID_BYTES else f"sha256:{hashlib.sha256(raw).hexdigest()}"
     raise RuleBroken(
         "a unique count needs a text, number or boolean",
         code="invalid_property",

@@ -13,23 +13,29 @@ _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def parse_timestamp(value: object, *, now: datetime) -> datetime:
+def parse_timestamp(value: object) -> datetime:
     """The instant in UTC, to the microsecond (further digits are cut off).
 
-    InvalidInput for anything else, for an instant before 1970, and for one more than 24 hours after `now`.
+    InvalidInput for anything else, and for an instant outside the years 1970 to 8999, where every calendar of ours
+    still works. Whether an instant lies too far ahead is the caller's question (`check_not_ahead`).
     """
     instant = _parse(value)
-    if instant < _EPOCH:
-        raise _invalid("lies before 1970")
-    if instant > now + FUTURE_ALLOWANCE:
+    if not _EPOCH <= instant < _END_OF_TIME:
+        raise _invalid("lies outside the years 1970 to 8999")
+    return instant
+
+
+def check_not_ahead(occurred_at: datetime, now: datetime) -> None:
+    """InvalidInput for an event more than 24 hours after `now`: clients' clocks differ, but not by more."""
+    if occurred_at > now + FUTURE_ALLOWANCE:
         raise InvalidInput(
             "timestamp lies more than 24 hours ahead",
             code="timestamp_in_future",
             details={"timestamp": ["in_future"]},
         )
-    return instant
 
 
 def _parse(value: object) -> datetime:

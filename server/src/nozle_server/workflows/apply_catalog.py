@@ -4,7 +4,7 @@ What the file does not name is left alone: a file can hold a part of the catalog
 nothing the second time. Cost models have no code, so one is known by its name; another price replaces it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -13,7 +13,15 @@ import msgspec
 
 from nozle_server.catalog import store as catalog_store
 from nozle_server.catalog.charge_models import charge_model_name, to_properties
-from nozle_server.catalog.drafts import FeatureDraft, MetricDraft, PlanDraft
+from nozle_server.catalog.drafts import (
+    ChargeDraft,
+    ChargeFilterDraft,
+    FeatureDraft,
+    FilterDraft,
+    MetricDraft,
+    PlanDraft,
+    PrivilegeDraft,
+)
 from nozle_server.catalog.model import Entitlement, Feature, Metric, Plan, PlanVersion
 from nozle_server.catalog.operations import features as feature_operations
 from nozle_server.catalog.operations import metrics as metric_operations
@@ -23,10 +31,13 @@ from nozle_server.core import json
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.fields import read
 from nozle_server.core.numbers import to_plain
+from nozle_server.core.text import parse_id
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.model import CostModel
 from nozle_server.costs.operations import (
     CostModelDraft,
+    CostTierDraft,
+    ModelRateDraft,
     create_cost_model,
     delete_cost_model,
     plan_cost_model,
@@ -58,6 +69,7 @@ def read_catalog(document: object) -> CatalogFile:
     """The file's content from plain YAML values; InvalidInput names the place of what is wrong."""
     if not isinstance(document, Mapping):
         raise InvalidInput("the catalog file must be a mapping of metrics, features, plans and cost_models")
+    _refuse_unknown_fields(document, CatalogFile, "")
     catalog = read(CatalogFile, document, what="catalog file")
     for what, codes in (
         ("metrics", [one.code for one in catalog.metrics]),
@@ -65,9 +77,44 @@ def read_catalog(document: object) -> CatalogFile:
         ("plans", [one.code for one in catalog.plans]),
         ("cost_models", [one.name for one in catalog.cost_models]),
     ):
+        for code in codes:
+            parse_id(code, what)
         if len(set(codes)) != len(codes):
             raise InvalidInput(f"{what}: an entry is there twice", details={what: ["value_is_duplicated"]})
     return catalog
+
+
+# Which Struct the entries of a list, or the values of a mapping, are read into.
+_PARTS: Mapping[type[msgspec.Struct], Mapping[str, type[msgspec.Struct]]] = {
+    CatalogFile: {
+        "metrics": MetricDraft,
+        "features": FeatureDraft,
+        "plans": PlanDraft,
+        "cost_models": CostModelDraft,
+    },
+    MetricDraft: {"filters": FilterDraft},
+    FeatureDraft: {"privileges": PrivilegeDraft},
+    PlanDraft: {"charges": ChargeDraft},
+    ChargeDraft: {"filters": ChargeFilterDraft},
+    CostModelDraft: {"model_rates": ModelRateDraft, "tiers": CostTierDraft},
+}
+
+
+def _refuse_unknown_fields(value: object, kind: type[msgspec.Struct], place: str) -> None:
+    """A misspelt field in a file must not be applied as if it were absent."""
+    if not isinstance(value, Mapping):
+        return
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    for name in value:
+        if name not in known:
+            raise InvalidInput(
+                f"catalog file: {place or 'the file'} has no field {str(name)[:100]!r}", code="unknown_field"
+            )
+    for name, part in _PARTS.get(kind, {}).items():
+        entries = value.get(name)
+        inner = entries.values() if isinstance(entries, Mapping) else entries
+        for entry in inner if isinstance(inner, Iterable) and not isinstance(inner, str) else ():
+            _refuse_unknown_fields(entry, part, name)
 
 
 async def apply_catalog(tx: Tx, *, org_id: UUID, catalog: CatalogFile, now: datetime) -> list[Difference]:

@@ -1,11 +1,18 @@
-"""Do what has fallen due for an organization, in order, each item in a transaction of its own at its own instant."""
+"""Do what has fallen due for an organization, in order, each item in a transaction of its own at its own instant.
+
+An item that fails for a reason of its own is put aside with its error, so that one absurd bill does not stop everybody
+else's; what fails because the database cannot be had is left where it is.
+"""
 
 from datetime import datetime
 from uuid import UUID
 
+import structlog
+
 from nozle_server.credits.operations import EXPIRE_GRANT, expire_grant
+from nozle_server.identity import clock_store
 from nozle_server.infra import due
-from nozle_server.infra.database import Database, Tx
+from nozle_server.infra.database import Database, Tx, is_database_fault
 from nozle_server.infra.due import DueItem
 from nozle_server.infra.seams import Seams
 from nozle_server.workflows.close_period import close_period
@@ -14,29 +21,61 @@ from nozle_server.workflows.subscribe import PERIOD_END
 # Of what falls due at one instant: the old period's credits end before the new period grants its own.
 ORDER = (EXPIRE_GRANT, PERIOD_END)
 
+log = structlog.get_logger()
 
-async def drain_due(database: Database, seams: Seams, *, org_id: UUID, until: datetime) -> int:
-    """Run everything due at or before `until`; returns how many items were done.
 
-    A kill in the middle loses nothing: an item and its effect commit together, and the rest is still there.
+class ItemFailed(Exception):
+    """Carries an item out of the transaction that its failure rolled back."""
+
+    def __init__(self, item: DueItem) -> None:
+        super().__init__(item.kind)
+        self.item = item
+
+
+async def drain_due(
+    database: Database, seams: Seams, *, org_id: UUID, until: datetime, turn_clock: bool = False
+) -> int:
+    """Run everything due at or before `until`; returns how many items were done or put aside.
+
+    `turn_clock` moves the organization's test clock to each item's instant. A kill in the middle loses nothing: an
+    item and its effect commit together, and the rest is still there.
     """
-    done = 0
-    while await database.run(lambda tx: _do_next(tx, seams, org_id, until)):
-        done += 1
-    return done
+    count = 0
+    while await _step(database, seams, org_id, until, turn_clock=turn_clock):
+        count += 1
+    return count
 
 
-async def _do_next(tx: Tx, seams: Seams, org_id: UUID, until: datetime) -> bool:
+async def _step(database: Database, seams: Seams, org_id: UUID, until: datetime, *, turn_clock: bool) -> bool:
+    try:
+        return await database.run(lambda tx: _do_next(tx, seams, org_id, until, turn_clock=turn_clock))
+    except ItemFailed as failed:
+        cause = failed.__cause__
+        log.error(
+            "due_item_parked", kind=failed.item.kind, subject_id=str(failed.item.subject_id), exc_info=cause
+        )
+        item, reason = failed.item, f"{type(cause).__name__}: {cause}"
+        await database.run(lambda tx: due.park(tx, item, reason))
+        return True
+
+
+async def _do_next(tx: Tx, seams: Seams, org_id: UUID, until: datetime, *, turn_clock: bool) -> bool:
     item = await due.next_due(tx, org_id, until, kinds=ORDER)
     if item is None:
         return False
-    await do_item(tx, seams, item)
+    if turn_clock:
+        await clock_store.advance_test_clock(tx, org_id, item.due_at)
+    try:
+        await _do(tx, seams, item)
+    except Exception as error:
+        if is_database_fault(error):
+            raise
+        raise ItemFailed(item) from error
     await due.finish(tx, item)
     return True
 
 
-async def do_item(tx: Tx, seams: Seams, item: DueItem) -> None:
-    """The effect of one item, at its instant."""
+async def _do(tx: Tx, seams: Seams, item: DueItem) -> None:
     match item.kind:
         case due_kind if due_kind == EXPIRE_GRANT:
             await expire_grant(

@@ -28,6 +28,7 @@ from nozle_server.infra.seams import Seams
 from nozle_server.metering.counting import plan_changes
 from nozle_server.metering.model import MeterEvent
 from nozle_server.metering.quantity import measure
+from nozle_server.metering.timestamps import check_not_ahead
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
 
@@ -113,6 +114,7 @@ def _resolve(event: MeterEvent, facts: _Facts, *, strict: bool, now: datetime) -
     if strict and reason is not None:
         return RuleBroken(reason.replace("_", " "), code=reason)
     try:
+        check_not_ahead(event.occurred_at, now)
         measured = (
             measure(metric, event.properties, value=event.value, occurred_at=event.occurred_at)
             if metric

@@ -1,6 +1,5 @@
 """Credits: check and deduct, grants, balance, transactions."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -20,8 +19,6 @@ from nozle_server.customers.queries import get_customer
 from nozle_server.metering.timestamps import parse_timestamp
 
 _CUSTOMER_ALIASES = {"customerId": "customer_id", "external_customer_id": "customer_id"}
-# A grant may be made to last: what `parse_timestamp` calls too far ahead of now is not too far for an expiry.
-_FAR = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 
 
 class DeductBody(msgspec.Struct):
@@ -85,7 +82,7 @@ async def grant(call: Call) -> object:
         amount=parse_amount(Decimal(body.amount), "amount", minimum=Decimal(0), exclusive=True),
         source=source,
         now=call.now,
-        expires_at=None if body.expires_at is None else parse_timestamp(body.expires_at, now=_FAR),
+        expires_at=None if body.expires_at is None else parse_timestamp(body.expires_at),
         priority=body.priority,
         description=parse_text(body.description, "description"),
     )
@@ -138,7 +135,7 @@ def _entry_json(entry: Entry) -> dict[str, object]:
     return {
         "id": to_text("txn", entry.id),
         "type": entry.type,
-        "amount": abs(entry.amount),
+        "amount": entry.amount.copy_abs(),
         "balance_after": entry.balance_after,
         "feature": entry.feature,
         "description": entry.description or entry.feature,

@@ -1,12 +1,11 @@
 """`can()`: may this customer do this now?"""
 
-import json as stdlib_json
-
 import msgspec
 
 from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Scope
 from nozle_server.api.shapes import BOOLEAN, NUMBER, STRING, optional, shape
-from nozle_server.core.errors import InvalidInput
+from nozle_server.api.strict_json import read_json
+from nozle_server.core.errors import InvalidInput, NozleError
 from nozle_server.core.text import parse_id
 from nozle_server.entitlements.model import Decision
 from nozle_server.entitlements.queries import Question, can
@@ -66,17 +65,18 @@ def decision_json(decision: Decision, *, may_see_margin: bool) -> dict[str, obje
 def _metadata(text: str | None) -> dict[str, str]:
     if text is None:
         return {}
+    invalid = InvalidInput(
+        "metadata must be a JSON object of strings", details={"metadata": ["value_is_invalid"]}
+    )
+    if len(text) > MAX_METADATA_BYTES:
+        raise invalid
     try:
-        if len(text) > MAX_METADATA_BYTES:
-            raise ValueError(text)
-        metadata = stdlib_json.loads(text)
-        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError(text)
-        return metadata
-    except (ValueError, RecursionError):
-        raise InvalidInput(
-            "metadata must be a JSON object of strings", details={"metadata": ["value_is_invalid"]}
-        ) from None
+        metadata = read_json(text.encode())
+    except NozleError:
+        raise invalid from None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise invalid
+    return metadata
 
 
 ENDPOINTS = (

@@ -1,6 +1,7 @@
 """Meter events: one, many, and what is stored."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -64,18 +65,14 @@ class CoreEventBody(msgspec.Struct):
 
 
 class EventBatch(msgspec.Struct):
-    """At most 1,000 events, each in either form's fields."""
+    """At most 1,000 events, each read on its own: as `DirectEvent` (Core's names are accepted too), on Core as
+    `CoreEvent`."""
 
-    events: list[dict[str, Any]]
-
-
-class CoreEventBatch(msgspec.Struct):
-    """At most 1,000 events."""
-
-    events: list[CoreEvent]
+    events: list[object]
 
 
-_BATCH_ENTRY = BodyReader(DirectEvent, _ALIASES)
+_DIRECT_ENTRY = BodyReader(DirectEvent, _ALIASES)
+_CORE_ENTRY = BodyReader(CoreEvent, {})
 
 
 class EventsQuery(PageQuery):
@@ -114,7 +111,7 @@ async def create_batch(call: Call) -> object:
     events: list[MeterEvent | NozleError] = []
     for draft in drafts:
         try:
-            events.append(_from_plain(draft, call))
+            events.append(_from_direct(_DIRECT_ENTRY.read(_copy(draft)), call))
         except NozleError as error:
             events.append(error)
     good = [event for event in events if isinstance(event, MeterEvent)]
@@ -122,7 +119,7 @@ async def create_batch(call: Call) -> object:
     rows = []
     for draft, event in zip(drafts, events, strict=True):
         answer = next(answers) if isinstance(event, MeterEvent) else Ingested(None, error=event)
-        rows.append(_batch_row(answer, draft.get("transaction_id")))
+        rows.append(_batch_row(answer, draft.get("transaction_id") if isinstance(draft, dict) else None))
     return {"events": rows}
 
 
@@ -143,13 +140,13 @@ def _batch_row(answer: Ingested, transaction_id: object) -> dict[str, object]:
 
 async def create_core_batch(call: Call) -> object:
     """All or nothing; errors by the event's index, as Lago."""
-    drafts: Sequence[CoreEvent] = call.body.events
+    drafts = call.body.events
     _check_batch(drafts)
     errors: dict[str, list[str]] = {}
     events: list[MeterEvent] = []
     for index, draft in enumerate(drafts):
         try:
-            events.append(_from_core(draft, call))
+            events.append(_from_core(_CORE_ENTRY.read(_copy(draft)), call))
         except NozleError as error:
             errors[str(index)] = [error.code]
     if not errors:
@@ -200,9 +197,9 @@ def _from_core(body: CoreEvent, call: Call) -> MeterEvent:
     )
 
 
-def _from_plain(draft: dict[str, Any], call: Call) -> MeterEvent:
-    """An entry of our own batch, in either form's names."""
-    return _from_direct(_BATCH_ENTRY.read(dict(draft)), call)
+def _copy(draft: object) -> object:
+    """Readers rename what they read, and a retried transaction reads a batch again."""
+    return dict(draft) if isinstance(draft, dict) else draft
 
 
 def _event(
@@ -231,7 +228,7 @@ def _event(
         external_customer_id=None if customer is None else parse_id(customer, "customer_id"),
         external_subscription_id=None if subscription is None else parse_id(subscription, "subscription_id"),
         code=parse_id(code, "code"),
-        occurred_at=call.now if timestamp is None else parse_timestamp(timestamp, now=call.now),
+        occurred_at=call.now if timestamp is None else parse_timestamp(timestamp),
         properties=properties,
         value=value,
         precise_total_amount_cents=precise,
@@ -245,16 +242,16 @@ async def list_events(call: Call) -> object:
         call.org_id,
         external_subscription_id=query.external_subscription_id,
         code=query.code,
-        start=_instant(query.timestamp_from, call),
-        end=_instant(query.timestamp_to, call),
+        start=_instant(query.timestamp_from),
+        end=_instant(query.timestamp_to),
         limit=query.per_page,
         offset=query.offset,
     )
     return {"events": [event_json(event) for event in events], "meta": page_meta(query, total)}
 
 
-def _instant(text: str | None, call: Call) -> Any:
-    return None if text is None else parse_timestamp(text, now=call.now)
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else parse_timestamp(text)
 
 
 async def get_event(call: Call) -> object:
@@ -364,7 +361,7 @@ ENDPOINTS = (
         summary="Send up to 1,000 meter events",
         description="All or nothing: one that cannot be taken refuses the batch, with errors by index.",
         tag="Usage",
-        body=CoreEventBatch,
+        body=EventBatch,
         reply_schema=shape(events=array(ANY_OBJECT)),
         errors=(422,),
         example=Example(request={"events": [_EVENT]}, response={"events": [_STORED]}),

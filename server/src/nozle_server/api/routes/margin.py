@@ -1,7 +1,8 @@
 """Margin: revenue against cost, by customer, metric, plan, model and over time."""
 
+import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import msgspec
 
@@ -14,7 +15,7 @@ from nozle_server.margin.queries import MarginData
 from nozle_server.margin.report import Granularity
 from nozle_server.metering.timestamps import parse_timestamp
 
-_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class MarginQuery(msgspec.Struct, rename={"start": "from", "end": "to"}):
@@ -43,11 +44,12 @@ def _range(query: MarginQuery) -> Range:
 def _bound(text: str, field: str, *, is_end: bool) -> datetime:
     """A date covers its whole day (UTC); an instant is exact."""
     try:
-        if len(text) == 10:
-            day = date.fromisoformat(text) + timedelta(days=1 if is_end else 0)
-            return datetime(day.year, day.month, day.day, tzinfo=UTC)
-        return parse_timestamp(text, now=_FAR)
-    except (ValueError, OverflowError, InvalidInput):
+        if not _DATE.fullmatch(text):
+            return parse_timestamp(text)
+        day = date.fromisoformat(text)
+        start = parse_timestamp(f"{day}T00:00:00Z")
+        return start + timedelta(days=1) if is_end else start
+    except (ValueError, InvalidInput):
         raise InvalidInput(
             f"{field} is neither a date (YYYY-MM-DD) nor an instant", details={field: ["invalid_format"]}
         ) from None

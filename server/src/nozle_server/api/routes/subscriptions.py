@@ -20,7 +20,6 @@ from nozle_server.workflows.subscribe import subscribe
 
 _CUSTOMER_ALIASES = {"customerId": "customer_id", "external_customer_id": "customer_id"}
 _PLAN_ALIASES = {"planCode": "plan_code", "planId": "plan_code", "plan_id": "plan_code"}
-_FAR = "9999-01-01T00:00:00+00:00"
 
 
 class SubscribeBody(msgspec.Struct):
@@ -50,7 +49,6 @@ async def create(call: Call) -> object:
         raise InvalidInput(
             "billing_time must be anniversary or calendar", details={"billing_time": ["value_is_invalid"]}
         ) from None
-    far = parse_timestamp(_FAR, now=call.now.replace(year=9999))
     organization = await get_organization(call.tx, call.org_id)
     subscription = await subscribe(
         call.tx,
@@ -60,7 +58,7 @@ async def create(call: Call) -> object:
         plan_code=parse_id(body.plan_code, "plan_code"),
         billing_time=billing_time,
         organization_timezone=organization.timezone,
-        ending_at=None if body.ending_at is None else parse_timestamp(body.ending_at, now=far),
+        ending_at=None if body.ending_at is None else parse_timestamp(body.ending_at),
         now=call.now,
     )
     return {"subscription_id": subscription.external_id, "status": subscription.status}

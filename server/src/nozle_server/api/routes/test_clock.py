@@ -27,8 +27,7 @@ async def show(call: Call) -> object:
 async def turn(call: Call) -> object:
     if call.principal.mode is not Mode.TEST:
         raise NotAllowed("only an organization in test mode has a clock", code="live_mode")
-    far = call.received_at.replace(year=9998, day=1)
-    to = parse_timestamp(call.body.now, now=far)
+    to = parse_timestamp(call.body.now)
     services = call.services
     now = await turn_clock(
         services.database, services.seams, org_id=call.org_id, to=to, real_now=call.received_at

@@ -65,10 +65,23 @@ async def plan_feature(
         description=parse_text(draft.description, "description"),
         metric_id=metric.id if metric else None,
         metric_code=metric.code if metric else None,
-        privileges=tuple(_privilege(one) for one in draft.privileges),
+        privileges=_privileges(draft),
         created_at=previous.created_at if previous else now,
         updated_at=now,
     )
+
+
+def _privileges(draft: FeatureDraft) -> tuple[Privilege, ...]:
+    privileges = tuple(_privilege(one) for one in draft.privileges)
+    codes = [one.code for one in privileges]
+    if len(set(codes)) != len(codes):
+        raise InvalidInput("a privilege is there twice", details={"privileges": ["value_is_duplicated"]})
+    if reserved := {one.code for one in LIMIT_PRIVILEGES} & set(codes):
+        raise InvalidInput(
+            f"{', '.join(sorted(reserved))}: every metered feature has it, with a meaning of its own",
+            details={"privileges": ["value_is_reserved"]},
+        )
+    return privileges
 
 
 def _privilege(draft: PrivilegeDraft) -> Privilege:
@@ -82,4 +95,5 @@ def _privilege(draft: PrivilegeDraft) -> Privilege:
         raise InvalidInput(
             "a select privilege needs select_options", details={"privileges": ["value_is_invalid"]}
         )
-    return Privilege(parse_id(draft.code, "privileges"), draft.name, draft.value_type, draft.config)
+    name = parse_text(draft.name, "privileges", max_bytes=255)
+    return Privilege(parse_id(draft.code, "privileges"), name, draft.value_type, draft.config)

@@ -91,6 +91,10 @@ async def plan_version(
         raise InvalidInput(
             "interval must be one of " + ", ".join(Interval), details={"interval": ["value_is_invalid"]}
         ) from None
+    if draft.amount_currency and draft.currency and draft.amount_currency != draft.currency:
+        raise InvalidInput(
+            "currency and amount_currency say different things", details={"amount_currency": ["given_twice"]}
+        )
     currency = draft.amount_currency or draft.currency or "USD"
     if not is_currency(currency):
         raise InvalidInput(

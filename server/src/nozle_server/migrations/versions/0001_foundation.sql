@@ -357,8 +357,10 @@ create table invoices (
     currency text not null,
     period_start timestamptz not null,
     period_end timestamptz not null,
-    fees_amount_cents bigint not null,
-    total_amount_cents bigint not null,
+    -- Whole minor units, as wide as the largest quantity times the largest price: a bill that no integer type holds must
+    -- not stop the others.
+    fees_amount_cents numeric(60, 0) not null,
+    total_amount_cents numeric(60, 0) not null,
     issuing_date date not null,
     payment_due_date date not null,
     created_at timestamptz not null,
@@ -387,7 +389,7 @@ create table invoice_lines (
     units numeric not null,
     events_count bigint not null,
     exact_amount_cents numeric not null,
-    amount_cents bigint not null,
+    amount_cents numeric(60, 0) not null,
     period_start timestamptz not null,
     period_end timestamptz not null,
     steps jsonb not null default '[]',
@@ -405,11 +407,15 @@ create table due_items (
     kind text not null,
     subject_id uuid not null,
     created_at timestamptz not null,
+    -- What failed is put aside with its error, so that it holds up nothing else.
+    parked_at timestamptz,
+    error text,
     primary key (org_id, id),
     unique (org_id, kind, subject_id, due_at)
 );
-create index due_items_in_order on due_items (org_id, due_at);
-create index due_items_by_time on due_items (due_at);
+create index due_items_in_order on due_items (org_id, due_at) where parked_at is null;
+create index due_items_by_time on due_items (due_at) where parked_at is null;
+create index due_items_parked on due_items (parked_at) where parked_at is not null;
 
 -- Facts announced in the transaction that made them true.
 create table outbox (
@@ -452,16 +458,31 @@ begin
 end $$;
 create trigger never_rewritten before update or delete on invoices for each row execute function refuse_rewriting_invoice();
 
--- The total is the sum of the lines, checked when the transaction commits.
-create function check_invoice_total() returns trigger language plpgsql as $$
-declare lines bigint;
+-- The total is the sum of the lines, checked when the transaction commits, whichever of the two was written.
+create function check_invoice_total(of_org uuid, of_invoice uuid) returns void language plpgsql as $$
+declare
+    invoice invoices;
+    lines numeric;
 begin
-    select coalesce(sum(amount_cents), 0) into lines from invoice_lines where org_id = new.org_id and invoice_id = new.id;
-    if new.status = 'finalized' and (lines <> new.fees_amount_cents or new.total_amount_cents <> new.fees_amount_cents) then
-        raise exception 'invoice total % differs from the sum of its lines %', new.total_amount_cents, lines
+    select * into invoice from invoices where org_id = of_org and id = of_invoice;
+    select coalesce(sum(amount_cents), 0) into lines from invoice_lines where org_id = of_org and invoice_id = of_invoice;
+    if invoice.status = 'finalized'
+       and (lines <> invoice.fees_amount_cents or invoice.total_amount_cents <> invoice.fees_amount_cents) then
+        raise exception 'invoice total % differs from the sum of its lines %', invoice.total_amount_cents, lines
             using errcode = 'check_violation';
     end if;
+end $$;
+create function check_total_of_invoice() returns trigger language plpgsql as $$
+begin
+    perform check_invoice_total(new.org_id, new.id);
+    return null;
+end $$;
+create function check_total_of_line() returns trigger language plpgsql as $$
+begin
+    perform check_invoice_total(new.org_id, new.invoice_id);
     return null;
 end $$;
 create constraint trigger total_is_sum_of_lines after insert or update on invoices
-    deferrable initially deferred for each row execute function check_invoice_total();
+    deferrable initially deferred for each row execute function check_total_of_invoice();
+create constraint trigger total_is_sum_of_lines after insert on invoice_lines
+    deferrable initially deferred for each row execute function check_total_of_line();

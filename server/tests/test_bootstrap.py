@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from conftest import with_database
 
+from conftest import with_database
 from nozle_server.bootstrap import UnsafeDatabaseError, open_database
 from nozle_server.infra.settings import Settings
 
@@ -41,8 +41,7 @@ async def test_starts_on_it_when_told_so_and_says_it_loudly(unsafe_url: str) -> 
     """I12: with NOZLE_ALLOW_UNSAFE_DURABILITY the start warns and goes on."""
     said: list[str] = []
     settings = Settings(database_url=unsafe_url, allow_unsafe_durability=True)
-    async with open_database(settings, notice=said.append) as database:
-        async with database.connection() as connection:
-            assert await connection.fetchval("select 1") == 1
+    async with open_database(settings, notice=said.append) as database, database.connection() as connection:
+        assert await connection.fetchval("select 1") == 1
     assert len(said) == 1
     assert said[0].startswith("WARNING")

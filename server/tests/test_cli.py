@@ -96,7 +96,10 @@ async def test_apply_shows_the_difference_and_twice_is_a_no_op(command: Command,
     ("arguments", "sentence"),
     [
         (("keys", "list", "--organization", "nobody"), "an organization's id is a UUID"),
-        (("keys", "list", "--organization", "00000000-0000-7000-8000-000000000000"), "organization not found"),
+        (
+            ("keys", "list", "--organization", "00000000-0000-7000-8000-000000000000"),
+            "organization not found",
+        ),
         (("apply", "/no/such/file.yaml"), "No such file"),
         (("organizations", "create", " "), "name"),
     ],

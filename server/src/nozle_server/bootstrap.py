@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from nozle_server.api.metrics import Metrics
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import plan_store
 from nozle_server.core.clock import Clock, SystemClock
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
@@ -66,7 +66,7 @@ class Services:
         """Drop this process's caches."""
         self.keys.forget_all()
         self.average_costs.forget_all()
-        catalog_store.forget_decoded()
+        plan_store.forget_decoded()
         costs_store.forget_decoded()
 
 

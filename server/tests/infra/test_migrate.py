@@ -5,8 +5,8 @@ import uuid
 
 import asyncpg
 import pytest
-from conftest import with_database
 
+from conftest import with_database
 from nozle_server.infra.migrate import migrate
 
 pytestmark = pytest.mark.database

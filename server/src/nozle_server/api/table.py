@@ -3,7 +3,8 @@
 from nozle_server.api.endpoint import Endpoint
 from nozle_server.api.routes import (
     admin,
-    catalog,
+    billable_metrics,
+    core_plans,
     cost_models,
     credits,
     customer_sessions,
@@ -11,6 +12,7 @@ from nozle_server.api.routes import (
     docs,
     entitlements,
     events,
+    features,
     health,
     invoices,
     margin,
@@ -30,7 +32,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *invoices.ENDPOINTS,
     *cost_models.ENDPOINTS,
     *margin.ENDPOINTS,
-    *catalog.ENDPOINTS,
+    *billable_metrics.ENDPOINTS,
+    *features.ENDPOINTS,
+    *core_plans.ENDPOINTS,
     *test_clock.ENDPOINTS,
     *customer_sessions.ENDPOINTS,
     *admin.ENDPOINTS,

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from nozle_server.catalog import store
+from nozle_server.catalog import feature_store, metric_store, plan_store
 from nozle_server.catalog.model import Feature, Metric, Plan
 from nozle_server.core.errors import NotFound
 from nozle_server.core.text import parse_id
@@ -11,7 +11,7 @@ from nozle_server.infra.database import Tx
 
 async def get_metric(tx: Tx, org_id: UUID, code: str) -> Metric:
     """The billable metric, by code; NotFound `billable_metric_not_found`."""
-    metric = await store.find_metric(tx, org_id, parse_id(code, "code"))
+    metric = await metric_store.find_metric(tx, org_id, parse_id(code, "code"))
     if metric is None:
         raise unknown_metric()
     return metric
@@ -19,7 +19,7 @@ async def get_metric(tx: Tx, org_id: UUID, code: str) -> Metric:
 
 async def get_feature(tx: Tx, org_id: UUID, code: str) -> Feature:
     """The feature, by code; NotFound `feature_not_found`."""
-    feature = await store.find_feature(tx, org_id, parse_id(code, "code"))
+    feature = await feature_store.find_feature(tx, org_id, parse_id(code, "code"))
     if feature is None:
         raise NotFound("feature not found", code="feature_not_found")
     return feature
@@ -27,7 +27,7 @@ async def get_feature(tx: Tx, org_id: UUID, code: str) -> Feature:
 
 async def get_plan(tx: Tx, org_id: UUID, code: str) -> Plan:
     """The plan in its current version, by code; NotFound `plan_not_found`."""
-    plan = await store.find_plan(tx, org_id, parse_id(code, "plan_code"))
+    plan = await plan_store.find_plan(tx, org_id, parse_id(code, "plan_code"))
     if plan is None:
         raise unknown_plan()
     return plan

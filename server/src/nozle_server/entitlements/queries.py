@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import plan_store
 from nozle_server.catalog.charge_models import ChargeModel
 from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.costs import queries as costs
@@ -79,7 +79,7 @@ async def _subscription_facts(
     tx: Tx, asked: Asked, one: AskedSubscription, question: Question, now: datetime
 ) -> SubscriptionFacts:
     subscription = one.subscription
-    version = await catalog_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
+    version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
     charge = version.charge_for(asked.metric_id) if asked.metric_id else None
     return SubscriptionFacts(
         status=subscription.status,

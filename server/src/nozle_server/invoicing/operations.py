@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import metric_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, local_date
@@ -27,7 +27,7 @@ async def rate_usage(
     """The charge lines of one subscription for one period, from the events as they are stored now."""
     lines: list[InvoiceLine] = []
     for charge in version.charges:
-        metric = await catalog_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
+        metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
         window = Window(subscription.id, period.start, period.end)
         query = invoice_lines.usage_query(charge, metric.aggregation, [window])
         rows = await seams.usage_store.usage(tx, subscription.org_id, query)

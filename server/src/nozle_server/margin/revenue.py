@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import metric_store, plan_store
 from nozle_server.catalog.model import Aggregation, Charge, PlanVersion
 from nozle_server.core.allocation import allocate_exact
 from nozle_server.core.periods import Period, local_date, start_of_day
@@ -48,7 +48,7 @@ async def revenue(
             assert priced.line.charge_id is not None
             charges[priced.line.plan_version_id, priced.line.charge_id].append(priced)
     for (version_id, charge_id), of_charge in charges.items():
-        version = await catalog_store.get_plan_version(tx, org_id, version_id)
+        version = await plan_store.get_plan_version(tx, org_id, version_id)
         charge = next(one for one in version.charges if one.id == charge_id)
         rows += await _usage_by_hour(tx, seams, org_id, charge, of_charge, within)
     return rows
@@ -65,7 +65,7 @@ async def _lines_to_come(
             running[subscription.plan_version_id].append((subscription, period))
     lines: list[PricedLine] = []
     for version_id, subscriptions in running.items():
-        version = await catalog_store.get_plan_version(tx, org_id, version_id)
+        version = await plan_store.get_plan_version(tx, org_id, version_id)
         if version.currency != currency:
             continue
         if not version.pay_in_advance:  # else it is on an invoice already
@@ -83,7 +83,7 @@ async def _charge_lines_to_come(
     charge: Charge,
     subscriptions: Sequence[tuple[Subscription, Period]],
 ) -> list[PricedLine]:
-    metric = await catalog_store.get_metric_by_id(tx, version.org_id, charge.metric_id)
+    metric = await metric_store.get_metric_by_id(tx, version.org_id, charge.metric_id)
     windows = [Window(subscription.id, period.start, period.end) for subscription, period in subscriptions]
     rows = await seams.usage_store.usage(tx, version.org_id, usage_query(charge, metric.aggregation, windows))
     by_window: dict[int, list[UsageRow]] = defaultdict(list)
@@ -126,7 +126,7 @@ async def _usage_by_hour(
     tx: Tx, seams: Seams, org_id: UUID, charge: Charge, lines: Sequence[PricedLine], within: Range
 ) -> list[RevenueRow]:
     """Charge lines shared out over the hours and AI models of the usage behind them."""
-    metric = await catalog_store.get_metric_by_id(tx, org_id, charge.metric_id)
+    metric = await metric_store.get_metric_by_id(tx, org_id, charge.metric_id)
     paid = [priced for priced in lines if priced.amount_cents]
     windows = {
         (priced.line.subscription_id, priced.line.period_start): Window(

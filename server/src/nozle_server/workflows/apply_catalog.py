@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import feature_store, metric_store, plan_store
 from nozle_server.catalog.charge_models import charge_model_name, to_properties
 from nozle_server.catalog.drafts import (
     ChargeDraft,
@@ -131,7 +131,7 @@ async def apply_catalog(tx: Tx, *, org_id: UUID, catalog: CatalogFile, now: date
 
 
 async def _apply_metric(tx: Tx, org_id: UUID, draft: MetricDraft, now: datetime) -> list[Difference]:
-    previous = await catalog_store.find_metric(tx, org_id, draft.code)
+    previous = await metric_store.find_metric(tx, org_id, draft.code)
     if previous is None:
         await metric_operations.create_metric(tx, org_id=org_id, draft=draft, now=now)
         return [Difference("+", "metric", draft.code)]
@@ -144,7 +144,7 @@ async def _apply_metric(tx: Tx, org_id: UUID, draft: MetricDraft, now: datetime)
 
 
 async def _apply_feature(tx: Tx, org_id: UUID, draft: FeatureDraft, now: datetime) -> list[Difference]:
-    previous = await catalog_store.find_feature(tx, org_id, draft.code)
+    previous = await feature_store.find_feature(tx, org_id, draft.code)
     if previous is None:
         await feature_operations.create_feature(tx, org_id=org_id, draft=draft, now=now)
         return [Difference("+", "feature", draft.code)]
@@ -157,7 +157,7 @@ async def _apply_feature(tx: Tx, org_id: UUID, draft: FeatureDraft, now: datetim
 
 
 async def _apply_plan(tx: Tx, org_id: UUID, draft: PlanDraft, now: datetime) -> list[Difference]:
-    previous = await catalog_store.find_plan(tx, org_id, draft.code)
+    previous = await plan_store.find_plan(tx, org_id, draft.code)
     if previous is None:
         await plan_operations.create_plan(tx, org_id=org_id, draft=draft, now=now)
         return [Difference("+", "plan", draft.code)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.infra.database import Tx
 from nozle_server.subscriptions.model import Subscription
@@ -18,6 +18,6 @@ class PlanFacts:
 
 
 async def plan_facts(tx: Tx, subscription: Subscription) -> PlanFacts:
-    code, name = await catalog_store.plan_names(tx, subscription.org_id, subscription.plan_id)
-    version = await catalog_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
+    code, name = await plan_store.plan_names(tx, subscription.org_id, subscription.plan_id)
+    version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
     return PlanFacts(code, name, version)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import plan_store
 from nozle_server.core.periods import Period
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
@@ -32,8 +32,8 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
         or subscription.current_period_end > now
     ):
         return
-    version = await catalog_store.get_plan_version(tx, org_id, subscription.plan_version_id)
-    _, plan_name = await catalog_store.plan_names(tx, org_id, subscription.plan_id)
+    version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
+    _, plan_name = await plan_store.plan_names(tx, org_id, subscription.plan_id)
     ended = Period(subscription.current_period_start, subscription.current_period_end)
     is_last = subscription.ending_at is not None and subscription.ending_at <= ended.end
     following = None if is_last else subscription.period_at(ended.end, version.interval)

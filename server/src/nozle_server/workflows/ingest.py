@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import metric_store
 from nozle_server.catalog.model import Metric
 from nozle_server.core.errors import Conflict, InvalidInput, NozleError, RuleBroken
 from nozle_server.core.ids import new_id
@@ -90,7 +90,7 @@ async def _gather(tx: Tx, org_id: UUID, events: Sequence[MeterEvent]) -> _Facts:
         customers[name] = subscription.customer_id
     if missing := names - customers.keys():
         customers |= await customers_store.find_ids(tx, org_id, sorted(missing))
-    found = await catalog_store.find_metrics_with(
+    found = await metric_store.find_metrics_with(
         tx,
         org_id,
         sorted({event.code for event in events}),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from nozle_server.catalog import store as catalog_store
+from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.catalog.queries import get_plan
 from nozle_server.core.periods import BillingTime, Period
@@ -50,7 +50,7 @@ async def subscribe(
     )
     if not is_new:
         return subscription
-    version = await catalog_store.get_plan_version(tx, org_id, subscription.plan_version_id)
+    version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
     await open_period(tx, seams, subscription, version, now=now)
     if version.pay_in_advance:
         period = Period(subscription.current_period_start, subscription.current_period_end)

@@ -2,77 +2,30 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
 
-import msgspec
-
-from nozle_server.api.endpoint import CORE, SEED, Call, Endpoint, Example, Mount, Reply, Scope
+from nozle_server.api.endpoint import CORE, SEED, Call, Endpoint, Example, Reply, Scope
+from nozle_server.api.event_forms import (
+    CORE_ENTRY,
+    DIRECT_ENTRY,
+    EVENT_ALIASES,
+    CoreEventBody,
+    DirectEvent,
+    EventBatch,
+    event_json,
+    from_core,
+    from_direct,
+    read_entry,
+)
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.parse import BodyReader
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.errors import InvalidInput, NotFound, NozleError
-from nozle_server.core.fields import Amount
-from nozle_server.core.ids import new_id
-from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import parse_id
-from nozle_server.infra.event_log import EventRecord
 from nozle_server.metering import store as metering_store
 from nozle_server.metering.model import MeterEvent
 from nozle_server.metering.timestamps import parse_timestamp
 from nozle_server.workflows.ingest import Ingested, ingest
 
 MAX_BATCH = 1_000
-MAX_PROPERTIES_BYTES = 32 * 1024
-
-_ALIASES = {
-    "customerId": "customer_id",
-    "external_customer_id": "customer_id",
-    "metricCode": "metric_code",
-    "billable_metric_code": "metric_code",
-    "feature_code": "metric_code",
-    "code": "metric_code",
-    "external_subscription_id": "subscription_id",
-}
-
-
-class DirectEvent(msgspec.Struct):
-    """The direct form: `value` is the quantity where the metric's property is absent."""
-
-    metric_code: str
-    customer_id: str | None = None
-    subscription_id: str | None = None
-    transaction_id: str | None = None
-    value: Amount | None = None
-    properties: dict[str, Any] = {}
-    timestamp: object = None
-
-
-class CoreEvent(msgspec.Struct):
-    """Core's form, as the SDKs' `track()` sends it."""
-
-    code: str
-    transaction_id: str | None = None
-    external_customer_id: str | None = None
-    external_subscription_id: str | None = None
-    timestamp: object = None
-    properties: dict[str, Any] | None = None
-    precise_total_amount_cents: Amount | None = None
-
-
-class CoreEventBody(msgspec.Struct):
-    event: CoreEvent
-
-
-class EventBatch(msgspec.Struct):
-    """At most 1,000 events, each read on its own: as `DirectEvent` (Core's names are accepted too), on Core as
-    `CoreEvent`."""
-
-    events: list[object]
-
-
-_DIRECT_ENTRY = BodyReader(DirectEvent, _ALIASES)
-_CORE_ENTRY = BodyReader(CoreEvent, {})
 
 
 class EventsQuery(PageQuery):
@@ -86,12 +39,12 @@ async def create(call: Call) -> object:
     if isinstance(call.body, CoreEventBody):
         return await create_core(call)
     body: DirectEvent = call.body
-    [answer] = await _ingest(call, [_from_direct(body, call)], strict=True)
+    [answer] = await _ingest(call, [from_direct(body, call)], strict=True)
     return _one(answer)
 
 
 async def create_core(call: Call) -> object:
-    event = _from_core(call.body.event, call)
+    event = from_core(call.body.event, call)
     [answer] = await _ingest(call, [event], strict=False)
     return _one(answer)
 
@@ -111,7 +64,7 @@ async def create_batch(call: Call) -> object:
     events: list[MeterEvent | NozleError] = []
     for draft in drafts:
         try:
-            events.append(_from_direct(_DIRECT_ENTRY.read(_copy(draft)), call))
+            events.append(from_direct(read_entry(DIRECT_ENTRY, draft), call))
         except NozleError as error:
             events.append(error)
     good = [event for event in events if isinstance(event, MeterEvent)]
@@ -146,7 +99,7 @@ async def create_core_batch(call: Call) -> object:
     events: list[MeterEvent] = []
     for index, draft in enumerate(drafts):
         try:
-            events.append(_from_core(_CORE_ENTRY.read(_copy(draft)), call))
+            events.append(from_core(read_entry(CORE_ENTRY, draft), call))
         except NozleError as error:
             errors[str(index)] = [error.code]
     if not errors:
@@ -165,73 +118,6 @@ def _check_batch(drafts: Sequence[object]) -> None:
 async def _ingest(call: Call, events: Sequence[MeterEvent], *, strict: bool) -> list[Ingested]:
     return await ingest(
         call.tx, call.services.seams, org_id=call.org_id, events=events, strict=strict, now=call.now
-    )
-
-
-def _from_direct(body: DirectEvent, call: Call) -> MeterEvent:
-    value = None if body.value is None else parse_amount(Decimal(body.value), "value", minimum=Decimal(0))
-    return _event(
-        call,
-        transaction_id=body.transaction_id,
-        customer=body.customer_id,
-        subscription=body.subscription_id,
-        code=body.metric_code,
-        timestamp=body.timestamp,
-        properties=body.properties,
-        value=value,
-    )
-
-
-def _from_core(body: CoreEvent, call: Call) -> MeterEvent:
-    if body.transaction_id is None and call.mount is Mount.CORE:
-        raise InvalidInput("transaction_id is required", details={"transaction_id": ["value_is_mandatory"]})
-    return _event(
-        call,
-        transaction_id=body.transaction_id,
-        customer=body.external_customer_id,
-        subscription=body.external_subscription_id,
-        code=body.code,
-        timestamp=body.timestamp,
-        properties=body.properties or {},
-        precise=body.precise_total_amount_cents,
-    )
-
-
-def _copy(draft: object) -> object:
-    """Readers rename what they read, and a retried transaction reads a batch again."""
-    return dict(draft) if isinstance(draft, dict) else draft
-
-
-def _event(
-    call: Call,
-    *,
-    transaction_id: str | None,
-    customer: str | None,
-    subscription: str | None,
-    code: str,
-    timestamp: object,
-    properties: dict[str, Any],
-    value: Decimal | None = None,
-    precise: Decimal | None = None,
-) -> MeterEvent:
-    if customer is None and subscription is None:
-        raise InvalidInput("customer_id is required", details={"customer_id": ["value_is_mandatory"]})
-    if len(msgspec.json.encode(properties)) > MAX_PROPERTIES_BYTES:
-        raise InvalidInput(
-            f"properties are larger than {MAX_PROPERTIES_BYTES} bytes",
-            details={"properties": ["value_is_too_long"]},
-        )
-    return MeterEvent(
-        transaction_id=str(new_id())
-        if transaction_id is None
-        else parse_id(transaction_id, "transaction_id"),
-        external_customer_id=None if customer is None else parse_id(customer, "customer_id"),
-        external_subscription_id=None if subscription is None else parse_id(subscription, "subscription_id"),
-        code=parse_id(code, "code"),
-        occurred_at=call.now if timestamp is None else parse_timestamp(timestamp),
-        properties=properties,
-        value=value,
-        precise_total_amount_cents=precise,
     )
 
 
@@ -262,36 +148,17 @@ async def get_event(call: Call) -> object:
     return {"event": event_json(event)}
 
 
-def event_json(event: EventRecord) -> dict[str, object]:
-    """A stored event. `billing_status` tells whether it counts: counted, late or unmatched, with the reason."""
-    return {
-        "lago_id": event.id,
-        "nozle_id": event.id,
-        "transaction_id": event.transaction_id,
-        "lago_customer_id": event.customer_id,
-        "external_customer_id": event.external_customer_id,
-        "code": event.code,
-        "timestamp": event.occurred_at,
-        "precise_total_amount_cents": event.precise_total_amount_cents,
-        "properties": event.properties,
-        "lago_subscription_id": event.subscription_id,
-        "external_subscription_id": event.external_subscription_id,
-        "quantity": event.quantity,
-        "created_at": event.received_at,
-        "status": "accepted",
-        "billing_status": event.status,
-        "reason": event.reason,
-    }
-
-
 _EVENT = {
     "transaction_id": "req_8f2b",
     "external_customer_id": "cust_123",
     "code": "llm_tokens",
     "properties": {"model": "gpt-4o", "input_tokens": 374, "output_tokens": 44},
 }
+
 _STORED = {**_EVENT, "timestamp": "2026-01-15T10:30:00Z", "status": "accepted", "billing_status": "counted"}
+
 _REPLY = shape(event=ANY_OBJECT)
+
 _ABOUT = (
     "Durable before the answer, and counted at once. The same `transaction_id` again answers 200 with the stored event"
     " and `Idempotent-Replayed: true`; with another customer, code or properties it is a 409."
@@ -310,7 +177,7 @@ ENDPOINTS = (
         " form stores and flags it.",
         tag="Usage",
         body=DirectEvent,
-        body_aliases=_ALIASES,
+        body_aliases=EVENT_ALIASES,
         wrapped_key="event",
         wrapped_body=CoreEventBody,
         reply_schema=_REPLY,

@@ -2,7 +2,7 @@
 
 from nozle_server.api.endpoint import Call, Endpoint, Example, Mount, Scope
 from nozle_server.api.shapes import INTEGER, STRING, array, optional, shape
-from nozle_server.catalog import store
+from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import Plan
 
 MAX_PLANS = 1_000
@@ -19,7 +19,7 @@ async def list_plans_wrapped(call: Call) -> object:
 
 
 async def _rows(call: Call) -> list[dict[str, object]]:
-    plans, _ = await store.list_plans(call.tx, call.org_id, limit=MAX_PLANS, offset=0)
+    plans, _ = await plan_store.list_plans(call.tx, call.org_id, limit=MAX_PLANS, offset=0)
     return [plan_row(plan) for plan in plans]
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from nozle_server.catalog import store
+from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import Entitlement, Feature, Plan, Privilege
 from nozle_server.catalog.operations.features import LIMIT_PRIVILEGES
 from nozle_server.catalog.queries import get_feature, get_plan
@@ -28,13 +28,13 @@ async def set_entitlements(
     for code, value in wanted.items():
         if value is False:
             feature = await get_feature(tx, org_id, code)
-            await store.delete_entitlement(tx, org_id, plan.id, feature.id)
+            await plan_store.delete_entitlement(tx, org_id, plan.id, feature.id)
     if replace:
         for one in plan.entitlements:
             if one.feature_id not in kept:
-                await store.delete_entitlement(tx, org_id, plan.id, one.feature_id)
+                await plan_store.delete_entitlement(tx, org_id, plan.id, one.feature_id)
     for one in planned:
-        await store.set_entitlement(tx, org_id, plan.id, one.feature_id, one.privileges, now)
+        await plan_store.set_entitlement(tx, org_id, plan.id, one.feature_id, one.privileges, now)
     return await get_plan(tx, org_id, plan_code)
 
 
@@ -43,7 +43,7 @@ async def delete_entitlement(tx: Tx, *, org_id: UUID, plan_code: str, feature_co
     plan = await get_plan(tx, org_id, plan_code)
     for one in plan.entitlements:
         if one.feature_code == feature_code:
-            await store.delete_entitlement(tx, org_id, plan.id, one.feature_id)
+            await plan_store.delete_entitlement(tx, org_id, plan.id, one.feature_id)
             return one
     raise NotFound("entitlement not found", code="entitlement_not_found")
 

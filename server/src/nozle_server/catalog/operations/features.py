@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from nozle_server.catalog import store
+from nozle_server.catalog import feature_store
 from nozle_server.catalog.drafts import FeatureDraft, PrivilegeDraft
 from nozle_server.catalog.model import Feature, Privilege
 from nozle_server.catalog.queries import get_feature, get_metric
@@ -25,7 +25,7 @@ LIMIT_PRIVILEGES = (
 async def create_feature(tx: Tx, *, org_id: UUID, draft: FeatureDraft, now: datetime) -> Feature:
     """A new feature; Conflict `value_already_exist` when its code is taken, NotFound for an unknown metric."""
     feature = await plan_feature(tx, draft, org_id=org_id, previous=None, now=now)
-    if not await store.insert_feature(tx, feature):
+    if not await feature_store.insert_feature(tx, feature):
         raise Conflict(
             "a feature with this code exists",
             code="value_already_exist",
@@ -40,14 +40,14 @@ async def update_feature(tx: Tx, *, org_id: UUID, code: str, draft: FeatureDraft
     feature = await plan_feature(tx, draft, org_id=org_id, previous=previous, now=now)
     if feature.code != previous.code:
         raise InvalidInput("a feature keeps its code", details={"code": ["value_is_fixed"]})
-    await store.update_feature(tx, feature)
+    await feature_store.update_feature(tx, feature)
     return feature
 
 
 async def delete_feature(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Feature:
     """Remove a feature and every plan's right to it."""
     feature = await get_feature(tx, org_id, code)
-    await store.delete_feature(tx, org_id, feature.id, now)
+    await feature_store.delete_feature(tx, org_id, feature.id, now)
     return feature
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from nozle_server.catalog import store
+from nozle_server.catalog import feature_store, metric_store
 from nozle_server.catalog.drafts import MetricDraft
 from nozle_server.catalog.model import Aggregation, Metric, MetricFilter
 from nozle_server.catalog.queries import get_metric
@@ -17,7 +17,7 @@ from nozle_server.infra.database import Tx
 async def create_metric(tx: Tx, *, org_id: UUID, draft: MetricDraft, now: datetime) -> Metric:
     """A new metric; Conflict `value_already_exist` when its code is taken."""
     metric = plan_metric(draft, org_id=org_id, previous=None, now=now)
-    if not await store.insert_metric(tx, metric):
+    if not await metric_store.insert_metric(tx, metric):
         raise Conflict(
             "a billable metric with this code exists",
             code="value_already_exist",
@@ -35,24 +35,24 @@ async def update_metric(tx: Tx, *, org_id: UUID, code: str, draft: MetricDraft, 
         raise RuleBroken(
             "a billable metric keeps its code", code="code_is_fixed", details={"code": ["value_is_fixed"]}
         )
-    if _how_it_counts(metric) != _how_it_counts(previous) and await store.metric_has_events(
+    if _how_it_counts(metric) != _how_it_counts(previous) and await metric_store.metric_has_events(
         tx, org_id, previous.id
     ):
         raise RuleBroken(
             "the metric has usage: what it counts cannot change, define another one", code="metric_has_usage"
         )
-    await store.update_metric(tx, metric)
+    await metric_store.update_metric(tx, metric)
     return metric
 
 
 async def delete_metric(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Metric:
     """Remove a metric that no plan prices and no feature points at; its events are kept."""
     metric = await get_metric(tx, org_id, code)
-    if plans := await store.codes_of_plans_charging(tx, org_id, metric.id):
+    if plans := await metric_store.codes_of_plans_charging(tx, org_id, metric.id):
         raise RuleBroken(f"{len(plans)} plan(s) charge for this metric", code="metric_in_use")
-    if features := await store.features_of_metric(tx, org_id, metric.id):
+    if features := await feature_store.features_of_metric(tx, org_id, metric.id):
         raise RuleBroken(f"{len(features)} feature(s) point at this metric", code="metric_in_use")
-    await store.delete_metric(tx, org_id, metric.id, now)
+    await metric_store.delete_metric(tx, org_id, metric.id, now)
     return metric
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from nozle_server.catalog import store
+from nozle_server.catalog import metric_store, plan_store
 from nozle_server.catalog.charge_models import charge_model_name, parse_charge_model
 from nozle_server.catalog.drafts import ChargeDraft, PlanDraft
 from nozle_server.catalog.model import Charge, ChargeFilter, Metric, Plan, PlanVersion
@@ -30,7 +30,7 @@ async def create_plan(tx: Tx, *, org_id: UUID, draft: PlanDraft, now: datetime) 
     version = await plan_version(tx, draft, org_id=org_id, plan_id=plan_id, previous=None, now=now)
     code = parse_id(draft.code, "code")
     name, description = _texts(draft)
-    created = await store.insert_plan(
+    created = await plan_store.insert_plan(
         tx, org_id=org_id, plan_id=plan_id, code=code, name=name, description=description, now=now
     )
     if not created:
@@ -39,7 +39,7 @@ async def create_plan(tx: Tx, *, org_id: UUID, draft: PlanDraft, now: datetime) 
             code="value_already_exist",
             details={"code": ["value_already_exist"]},
         )
-    await store.add_version(tx, version)
+    await plan_store.add_version(tx, version)
     if draft.entitlements is not None:
         await set_entitlements(
             tx, org_id=org_id, plan_code=code, wanted=draft.entitlements, replace=True, now=now
@@ -49,7 +49,7 @@ async def create_plan(tx: Tx, *, org_id: UUID, draft: PlanDraft, now: datetime) 
 
 async def update_plan(tx: Tx, *, org_id: UUID, code: str, draft: PlanDraft, now: datetime) -> Plan:
     """Replace a plan's definition. Other prices make another version; entitlements change for everybody at once."""
-    previous = await store.lock_plan(tx, org_id, parse_id(code, "code"))
+    previous = await plan_store.lock_plan(tx, org_id, parse_id(code, "code"))
     if previous is None:
         raise unknown_plan()
     if draft.code != code:
@@ -59,9 +59,9 @@ async def update_plan(tx: Tx, *, org_id: UUID, code: str, draft: PlanDraft, now:
     )
     name, description = _texts(draft)
     if (name, description) != (previous.name, previous.description):
-        await store.rename_plan(tx, org_id, previous.id, name=name, description=description, now=now)
+        await plan_store.rename_plan(tx, org_id, previous.id, name=name, description=description, now=now)
     if not same_prices(version, previous.current):
-        await store.add_version(tx, version)
+        await plan_store.add_version(tx, version)
     if draft.entitlements is not None:
         await set_entitlements(
             tx, org_id=org_id, plan_code=code, wanted=draft.entitlements, replace=True, now=now
@@ -71,12 +71,12 @@ async def update_plan(tx: Tx, *, org_id: UUID, code: str, draft: PlanDraft, now:
 
 async def delete_plan(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Plan:
     """Remove a plan that nobody is subscribed to."""
-    plan = await store.lock_plan(tx, org_id, parse_id(code, "code"))
+    plan = await plan_store.lock_plan(tx, org_id, parse_id(code, "code"))
     if plan is None:
         raise unknown_plan()
-    if await store.count_subscriptions(tx, org_id, plan.id):
+    if await plan_store.count_subscriptions(tx, org_id, plan.id):
         raise RuleBroken("the plan has subscriptions", code="plan_has_subscriptions")
-    await store.delete_plan(tx, org_id, plan.id, now)
+    await plan_store.delete_plan(tx, org_id, plan.id, now)
     return plan
 
 
@@ -163,10 +163,10 @@ async def _metrics_of(tx: Tx, org_id: UUID, charges: Sequence[ChargeDraft]) -> M
     """The metrics that charges name, by code and by id."""
     codes = [one.metric_code for one in charges if one.metric_code]
     found: dict[object, Metric] = {}
-    found.update(await store.find_metrics(tx, org_id, codes))
+    found.update(await metric_store.find_metrics(tx, org_id, codes))
     for one in charges:
         if one.billable_metric_id and not one.metric_code:
-            metric = await store.find_metric_by_id(tx, org_id, one.billable_metric_id)
+            metric = await metric_store.find_metric_by_id(tx, org_id, one.billable_metric_id)
             if metric:
                 found[one.billable_metric_id] = metric
     return found

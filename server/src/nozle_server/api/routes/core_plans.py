@@ -1,31 +1,21 @@
-"""The catalog in Core's form: billable metrics, features, plans with charges, entitlements."""
+"""Plans with their charges and entitlements, in Core's form."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from nozle_server.api.core_resource import core_resource
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
-from nozle_server.catalog import store
+from nozle_server.api.shapes import ANY_OBJECT, array, shape
+from nozle_server.catalog import plan_store
 from nozle_server.catalog.charge_models import charge_model_name, to_properties
-from nozle_server.catalog.drafts import FeatureDraft, MetricDraft, PlanDraft
-from nozle_server.catalog.model import Charge, Feature, Metric, Plan
+from nozle_server.catalog.drafts import PlanDraft
+from nozle_server.catalog.model import Charge, Plan
 from nozle_server.catalog.operations import entitlements as entitlement_operations
-from nozle_server.catalog.operations import features as feature_operations
-from nozle_server.catalog.operations import metrics as metric_operations
 from nozle_server.catalog.operations import plans as plan_operations
 from nozle_server.catalog.operations.entitlements import privileges_of
-from nozle_server.catalog.queries import get_feature, get_metric, get_plan
-
-
-class MetricBody(msgspec.Struct):
-    billable_metric: MetricDraft
-
-
-class FeatureBody(msgspec.Struct):
-    feature: FeatureDraft
+from nozle_server.catalog.queries import get_feature, get_plan
 
 
 class PlanBody(msgspec.Struct):
@@ -36,43 +26,6 @@ class EntitlementsBody(msgspec.Struct):
     """Feature codes to their privileges: `{"chat": {"limit": 100000}, "sso": true}`."""
 
     entitlements: dict[str, Any]
-
-
-def metric_json(metric: Metric) -> dict[str, object]:
-    return {
-        "lago_id": metric.id,
-        "nozle_id": metric.id,
-        "code": metric.code,
-        "name": metric.name,
-        "description": metric.description,
-        "aggregation_type": metric.aggregation,
-        "field_name": metric.field_name,
-        "expression": metric.expression,
-        "recurring": False,
-        "rounding_function": None,
-        "rounding_precision": None,
-        "weighted_interval": None,
-        "filters": [{"key": one.key, "values": one.values} for one in metric.filters],
-        "created_at": metric.created_at,
-        "updated_at": metric.updated_at,
-    }
-
-
-def feature_json(feature: Feature) -> dict[str, object]:
-    return {
-        "lago_id": feature.id,
-        "nozle_id": feature.id,
-        "code": feature.code,
-        "name": feature.name,
-        "description": feature.description,
-        "billable_metric_code": feature.metric_code,
-        "privileges": [
-            {"code": one.code, "name": one.name, "value_type": one.value_type, "config": one.config}
-            for one in privileges_of(feature)
-        ],
-        "created_at": feature.created_at,
-        "updated_at": feature.updated_at,
-    }
 
 
 def charge_json(charge: Charge) -> dict[str, object]:
@@ -133,68 +86,6 @@ def plan_json(plan: Plan) -> dict[str, object]:
     }
 
 
-async def create_metric(call: Call) -> object:
-    draft = call.body.billable_metric
-    metric = await metric_operations.create_metric(call.tx, org_id=call.org_id, draft=draft, now=call.now)
-    return {"billable_metric": metric_json(metric)}
-
-
-async def update_metric(call: Call) -> object:
-    metric = await metric_operations.update_metric(
-        call.tx, org_id=call.org_id, code=call.path["code"], draft=call.body.billable_metric, now=call.now
-    )
-    return {"billable_metric": metric_json(metric)}
-
-
-async def show_metric(call: Call) -> object:
-    return {"billable_metric": metric_json(await get_metric(call.tx, call.org_id, call.path["code"]))}
-
-
-async def delete_metric(call: Call) -> object:
-    metric = await metric_operations.delete_metric(
-        call.tx, org_id=call.org_id, code=call.path["code"], now=call.now
-    )
-    return {"billable_metric": metric_json(metric)}
-
-
-async def list_metrics(call: Call) -> object:
-    query: PageQuery = call.query
-    metrics, total = await store.list_metrics(call.tx, call.org_id, limit=query.per_page, offset=query.offset)
-    return {"billable_metrics": [metric_json(one) for one in metrics], "meta": page_meta(query, total)}
-
-
-async def create_feature(call: Call) -> object:
-    draft = call.body.feature
-    feature = await feature_operations.create_feature(call.tx, org_id=call.org_id, draft=draft, now=call.now)
-    return {"feature": feature_json(feature)}
-
-
-async def update_feature(call: Call) -> object:
-    feature = await feature_operations.update_feature(
-        call.tx, org_id=call.org_id, code=call.path["code"], draft=call.body.feature, now=call.now
-    )
-    return {"feature": feature_json(feature)}
-
-
-async def show_feature(call: Call) -> object:
-    return {"feature": feature_json(await get_feature(call.tx, call.org_id, call.path["code"]))}
-
-
-async def delete_feature(call: Call) -> object:
-    feature = await feature_operations.delete_feature(
-        call.tx, org_id=call.org_id, code=call.path["code"], now=call.now
-    )
-    return {"feature": feature_json(feature)}
-
-
-async def list_features(call: Call) -> object:
-    query: PageQuery = call.query
-    features, total = await store.list_features(
-        call.tx, call.org_id, limit=query.per_page, offset=query.offset
-    )
-    return {"features": [feature_json(one) for one in features], "meta": page_meta(query, total)}
-
-
 async def create_plan(call: Call) -> object:
     plan = await plan_operations.create_plan(call.tx, org_id=call.org_id, draft=call.body.plan, now=call.now)
     return {"plan": plan_json(plan)}
@@ -220,7 +111,9 @@ async def delete_plan(call: Call) -> object:
 
 async def list_plans(call: Call) -> object:
     query: PageQuery = call.query
-    plans, total = await store.list_plans(call.tx, call.org_id, limit=query.per_page, offset=query.offset)
+    plans, total = await plan_store.list_plans(
+        call.tx, call.org_id, limit=query.per_page, offset=query.offset
+    )
     return {"plans": [plan_json(one) for one in plans], "meta": page_meta(query, total)}
 
 
@@ -283,99 +176,17 @@ async def _entitlements(call: Call) -> dict[str, object]:
     return {"entitlements": rows}
 
 
-Handler = Callable[[Call], Awaitable[object]]
-
-
-def _resource(
-    *,
-    path: str,
-    name: str,
-    plural: str,
-    words: str,
-    body: type[msgspec.Struct],
-    example: dict[str, object],
-    create: Handler,
-    index: Handler,
-    show: Handler,
-    update: Handler,
-    delete: Handler,
-) -> tuple[Endpoint, ...]:
-    """The five endpoints of a Core resource."""
-    one = shape(**{name: ANY_OBJECT})
-    sent: dict[str, object] = {name: example}
-    parts: tuple[tuple[str, str, Handler, str, Any], ...] = (
-        (
-            "POST",
-            path,
-            create,
-            f"Create a {words}",
-            {"body": body, "errors": (404, 409, 422), "idempotent": True},
-        ),
-        ("GET", path, index, f"List {words}s", {"query": PageQuery}),
-        ("GET", path + "/{code}", show, f"Get a {words}", {"errors": (404,)}),
-        ("PUT", path + "/{code}", update, f"Replace a {words}", {"body": body, "errors": (404, 409, 422)}),
-        ("DELETE", path + "/{code}", delete, f"Delete a {words}", {"errors": (404, 422)}),
-    )
-    return tuple(
-        Endpoint(
-            method=method,
-            path=place,
-            handler=handler,
-            scope=Scope.SECRET,
-            mounts=CORE,
-            summary=summary,
-            tag="Catalog",
-            reply_schema=shape(**{plural: array(ANY_OBJECT), "meta": PAGE_META}) if handler is index else one,
-            example=Example(
-                request=sent if "body" in more else None,
-                response={plural: [example], "meta": page_meta(PageQuery(), 1)} if handler is index else sent,
-            ),
-            **more,
-        )
-        for method, place, handler, summary, more in parts
-    )
-
-
 _ENTITLED = shape(entitlements=array(ANY_OBJECT))
+
+
 _ENTITLEMENTS_EXAMPLE = Example(
     request={"entitlements": {"chat": {"limit": 100000, "overage": False}, "sso": True}},
     response={"entitlements": [{"code": "chat", "privileges": [{"code": "limit", "value": 100000}]}]},
 )
 
+
 ENDPOINTS = (
-    *_resource(
-        path="/billable_metrics",
-        name="billable_metric",
-        plural="billable_metrics",
-        words="billable metric",
-        body=MetricBody,
-        example={
-            "code": "llm_requests",
-            "name": "LLM requests",
-            "aggregation_type": "sum_agg",
-            "field_name": "total_tokens",
-            "expression": "event.properties.input_tokens + event.properties.output_tokens",
-        },
-        create=create_metric,
-        index=list_metrics,
-        show=show_metric,
-        update=update_metric,
-        delete=delete_metric,
-    ),
-    *_resource(
-        path="/features",
-        name="feature",
-        plural="features",
-        words="feature",
-        body=FeatureBody,
-        example={"code": "chat", "name": "Chat completions", "billable_metric_code": "llm_tokens"},
-        create=create_feature,
-        index=list_features,
-        show=show_feature,
-        update=update_feature,
-        delete=delete_feature,
-    ),
-    *_resource(
+    *core_resource(
         path="/plans",
         name="plan",
         plural="plans",

@@ -1,4 +1,4 @@
-"""All SQL of the catalog, and rows <-> values."""
+"""All SQL of plans, their versions and entitlements, and rows <-> values."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,24 +10,15 @@ import asyncpg
 
 from nozle_server.catalog.charge_models import charge_model_name, parse_charge_model, to_properties
 from nozle_server.catalog.model import (
-    Aggregation,
     Charge,
     ChargeFilter,
     Entitlement,
-    Feature,
-    Metric,
-    MetricFilter,
     Plan,
     PlanVersion,
-    Privilege,
 )
 from nozle_server.core.periods import Interval
 from nozle_server.infra.database import Tx
 
-_METRIC = """m.org_id, m.id, m.code, m.name, m.description, m.aggregation_type, m.field_name, m.expression,
-    m.filters, m.created_at, m.updated_at"""
-_FEATURE = """f.org_id, f.id, f.code, f.name, f.description, f.metric_id, fm.code as metric_code, f.privileges,
-    f.created_at, f.updated_at"""
 _PLAN = """p.org_id, p.id, p.code, p.name, p.description, p.created_at, p.updated_at,
     v.id as version_id, v.version, v.interval, v.amount_cents, v.currency, v.pay_in_advance, v.credits, v.charges,
     v.created_at as version_created_at,
@@ -35,29 +26,8 @@ _PLAN = """p.org_id, p.id, p.code, p.name, p.description, p.created_at, p.update
                      order by f.code), '[]')
        from plan_entitlements e join features f on f.org_id = e.org_id and f.id = e.feature_id
       where e.org_id = p.org_id and e.plan_id = p.id) as entitlements"""
+
 _PLAN_FROM = "from plans p join plan_versions v on v.org_id = p.org_id and v.id = p.current_version_id"
-
-
-def metric_from_row(row: asyncpg.Record) -> Metric:
-    return Metric(
-        org_id=row["org_id"],
-        id=row["id"],
-        code=row["code"],
-        name=row["name"],
-        description=row["description"],
-        aggregation=Aggregation(row["aggregation_type"]),
-        field_name=row["field_name"],
-        expression=row["expression"],
-        filters=tuple(MetricFilter(one["key"], tuple(one["values"])) for one in row["filters"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
-
-
-def feature_from_row(row: asyncpg.Record) -> Feature:
-    return Feature(
-        **{**dict(row), "privileges": tuple(Privilege(**one) for one in row["privileges"])},
-    )
 
 
 def charges_to_json(charges: Sequence[Charge]) -> list[dict[str, Any]]:
@@ -107,6 +77,7 @@ def charge_from_json(data: Mapping[str, Any]) -> Charge:
 
 # Versions are immutable, so a decoded one is right for ever; bounded because an organization may have very many.
 _decoded: dict[UUID, PlanVersion] = {}
+
 _DECODED_AT_MOST = 10_000
 
 
@@ -154,231 +125,6 @@ def plan_from_row(row: asyncpg.Record) -> Plan:
         ),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-    )
-
-
-async def find_metric(tx: Tx, org_id: UUID, code: str) -> Metric | None:
-    row = await tx.fetchrow(
-        f"select {_METRIC} from billable_metrics m where org_id = $1 and code = $2 and deleted_at is null",
-        org_id,
-        code,
-    )
-    return metric_from_row(row) if row else None
-
-
-async def find_metrics(tx: Tx, org_id: UUID, codes: Sequence[str]) -> dict[str, Metric]:
-    rows = await tx.fetch(
-        f"select {_METRIC} from billable_metrics m where org_id = $1 and code = any($2) and deleted_at is null",
-        org_id,
-        list(codes),
-    )
-    return {row["code"]: metric_from_row(row) for row in rows}
-
-
-async def find_metrics_with(
-    tx: Tx, org_id: UUID, codes: Sequence[str], *, extra: str
-) -> list[tuple[Metric, list[UUID]]]:
-    """Metrics by code, each with the ids that the SQL expression `extra` finds for it (of a capability above)."""
-    rows = await tx.fetch(
-        f"""select {_METRIC}, {extra} as extra_ids from billable_metrics m
-            where m.org_id = $1 and m.code = any($2) and m.deleted_at is null""",
-        org_id,
-        list(codes),
-    )
-    return [(metric_from_row(row), row["extra_ids"]) for row in rows]
-
-
-async def find_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric | None:
-    row = await tx.fetchrow(
-        f"select {_METRIC} from billable_metrics m where org_id = $1 and id = $2 and deleted_at is null",
-        org_id,
-        metric_id,
-    )
-    return metric_from_row(row) if row else None
-
-
-async def get_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric:
-    """A metric that something refers to, also when it has been removed since."""
-    row = await tx.fetchrow(
-        f"select {_METRIC} from billable_metrics m where org_id = $1 and id = $2", org_id, metric_id
-    )
-    assert row is not None, "a charge's metric exists: metrics are only marked as deleted"
-    return metric_from_row(row)
-
-
-async def list_metrics(tx: Tx, org_id: UUID, *, limit: int, offset: int) -> tuple[list[Metric], int]:
-    total = await tx.fetchval(
-        "select count(*) from billable_metrics where org_id = $1 and deleted_at is null", org_id
-    )
-    rows = await tx.fetch(
-        f"""select {_METRIC} from billable_metrics m where org_id = $1 and deleted_at is null
-            order by created_at desc, id desc limit $2 offset $3""",
-        org_id,
-        limit,
-        offset,
-    )
-    return [metric_from_row(row) for row in rows], total
-
-
-async def insert_metric(tx: Tx, metric: Metric) -> bool:
-    """False when the code is taken."""
-    inserted = await tx.fetchval(
-        """
-        insert into billable_metrics (org_id, id, code, name, description, aggregation_type, field_name, expression,
-            filters, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        on conflict (org_id, code) where deleted_at is null do nothing returning 1
-        """,
-        metric.org_id,
-        metric.id,
-        metric.code,
-        metric.name,
-        metric.description,
-        metric.aggregation,
-        metric.field_name,
-        metric.expression,
-        [{"key": one.key, "values": one.values} for one in metric.filters],
-        metric.created_at,
-        metric.updated_at,
-    )
-    return inserted is not None
-
-
-async def update_metric(tx: Tx, metric: Metric) -> None:
-    await tx.execute(
-        """
-        update billable_metrics set name = $3, description = $4, aggregation_type = $5, field_name = $6,
-            expression = $7, filters = $8, updated_at = $9
-        where org_id = $1 and id = $2
-        """,
-        metric.org_id,
-        metric.id,
-        metric.name,
-        metric.description,
-        metric.aggregation,
-        metric.field_name,
-        metric.expression,
-        [{"key": one.key, "values": one.values} for one in metric.filters],
-        metric.updated_at,
-    )
-
-
-async def delete_metric(tx: Tx, org_id: UUID, metric_id: UUID, now: datetime) -> None:
-    await tx.execute(
-        "update billable_metrics set deleted_at = $3 where org_id = $1 and id = $2", org_id, metric_id, now
-    )
-
-
-async def metric_has_events(tx: Tx, org_id: UUID, metric_id: UUID) -> bool:
-    return bool(
-        await tx.fetchval(
-            "select exists (select 1 from usage_counters where org_id = $1 and metric_id = $2)",
-            org_id,
-            metric_id,
-        )
-    )
-
-
-async def codes_of_plans_charging(tx: Tx, org_id: UUID, metric_id: UUID) -> list[str]:
-    """Plans whose current version, or a version somebody is subscribed to, prices the metric."""
-    rows = await tx.fetch(
-        """
-        select distinct p.code from plan_versions v join plans p on p.org_id = v.org_id and p.id = v.plan_id
-        where v.org_id = $1 and v.charges @> jsonb_build_array(jsonb_build_object('metric_id', $2::text))
-          and (p.current_version_id = v.id and p.deleted_at is null
-               or exists (select 1 from subscriptions s where s.org_id = v.org_id and s.plan_version_id = v.id
-                            and s.status in ('active', 'pending')))
-        order by 1
-        """,
-        org_id,
-        str(metric_id),
-    )
-    return [row["code"] for row in rows]
-
-
-async def find_feature(tx: Tx, org_id: UUID, code: str) -> Feature | None:
-    row = await tx.fetchrow(
-        f"""select {_FEATURE} from features f
-            left join billable_metrics fm on fm.org_id = f.org_id and fm.id = f.metric_id
-            where f.org_id = $1 and f.code = $2 and f.deleted_at is null""",
-        org_id,
-        code,
-    )
-    return feature_from_row(row) if row else None
-
-
-async def list_features(tx: Tx, org_id: UUID, *, limit: int, offset: int) -> tuple[list[Feature], int]:
-    total = await tx.fetchval(
-        "select count(*) from features where org_id = $1 and deleted_at is null", org_id
-    )
-    rows = await tx.fetch(
-        f"""select {_FEATURE} from features f
-            left join billable_metrics fm on fm.org_id = f.org_id and fm.id = f.metric_id
-            where f.org_id = $1 and f.deleted_at is null order by f.created_at desc, f.id desc limit $2 offset $3""",
-        org_id,
-        limit,
-        offset,
-    )
-    return [feature_from_row(row) for row in rows], total
-
-
-async def features_of_metric(tx: Tx, org_id: UUID, metric_id: UUID) -> list[str]:
-    rows = await tx.fetch(
-        "select code from features where org_id = $1 and metric_id = $2 and deleted_at is null order by code",
-        org_id,
-        metric_id,
-    )
-    return [row["code"] for row in rows]
-
-
-async def insert_feature(tx: Tx, feature: Feature) -> bool:
-    """False when the code is taken."""
-    inserted = await tx.fetchval(
-        """
-        insert into features (org_id, id, code, name, description, metric_id, privileges, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-        on conflict (org_id, code) where deleted_at is null do nothing returning 1
-        """,
-        *_feature_values(feature),
-    )
-    return inserted is not None
-
-
-async def update_feature(tx: Tx, feature: Feature) -> None:
-    await tx.execute(
-        """
-        update features set code = $3, name = $4, description = $5, metric_id = $6, privileges = $7, created_at = $8,
-            updated_at = $9
-        where org_id = $1 and id = $2
-        """,
-        *_feature_values(feature),
-    )
-
-
-def _feature_values(feature: Feature) -> tuple[object, ...]:
-    privileges = [
-        {"code": one.code, "name": one.name, "value_type": one.value_type, "config": one.config}
-        for one in feature.privileges
-    ]
-    return (
-        feature.org_id,
-        feature.id,
-        feature.code,
-        feature.name,
-        feature.description,
-        feature.metric_id,
-        privileges,
-        feature.created_at,
-        feature.updated_at,
-    )
-
-
-async def delete_feature(tx: Tx, org_id: UUID, feature_id: UUID, now: datetime) -> None:
-    await tx.execute(
-        "delete from plan_entitlements where org_id = $1 and feature_id = $2", org_id, feature_id
-    )
-    await tx.execute(
-        "update features set deleted_at = $3 where org_id = $1 and id = $2", org_id, feature_id, now
     )
 
 

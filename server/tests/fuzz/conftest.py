@@ -1,0 +1,3 @@
+from fuzz.served import served
+
+__all__ = ["served"]

@@ -21,14 +21,14 @@ from nozle_server.api.routes import (
     test_clock,
 )
 
+# In the order of the reading view: the four questions first.
 ENDPOINTS: tuple[Endpoint, ...] = (
-    *health.ENDPOINTS,
-    *customers.ENDPOINTS,
-    *plans.ENDPOINTS,
-    *subscriptions.ENDPOINTS,
     *entitlements.ENDPOINTS,
     *credits.ENDPOINTS,
     *events.ENDPOINTS,
+    *customers.ENDPOINTS,
+    *plans.ENDPOINTS,
+    *subscriptions.ENDPOINTS,
     *invoices.ENDPOINTS,
     *cost_models.ENDPOINTS,
     *margin.ENDPOINTS,
@@ -37,6 +37,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *core_plans.ENDPOINTS,
     *test_clock.ENDPOINTS,
     *customer_sessions.ENDPOINTS,
+    *health.ENDPOINTS,
     *admin.ENDPOINTS,
     *docs.endpoints(lambda: ENDPOINTS),
 )

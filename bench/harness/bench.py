@@ -51,7 +51,7 @@ def main(*parts: Part, description: str) -> None:
             runner.run(_run(parts, report, seconds, connections, install=not options.quick))
     except BenchError as error:
         sys.exit(f"bench: {error}")
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         sys.exit(130)
     sys.exit(1 if report.violations else 0)
 
@@ -59,11 +59,10 @@ def main(*parts: Part, description: str) -> None:
 async def _run(
     parts: Sequence[Part], report: Report, seconds: int, connections: tuple[int, ...], *, install: bool
 ) -> None:
-    current = asyncio.current_task()
-    if current is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+    _end_on_signals()
     if install:
         await tools.install_missing()
+    bystanders = machine.Bystanders()
     for number, part in enumerate(parts):
         async with serving() as server:
             database = await asyncpg.connect(server.database_url)
@@ -76,3 +75,14 @@ async def _run(
             finally:
                 with contextlib.suppress(OSError, asyncpg.PostgresError):
                     await database.close()
+    share = bystanders.share()
+    if share is not None:
+        report.say(f"\nmeanwhile, other programs took {share:.0%} of this machine")
+
+
+def _end_on_signals() -> None:
+    """Ctrl-C and SIGTERM cancel this task, so that every block ends what it began."""
+    current = asyncio.current_task()
+    if current is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, current.cancel)

@@ -60,12 +60,11 @@ async def until_listening(process: Process, host: str, port: int, *, within_s: f
 
 
 async def _stop(process: Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(GRACE_S):
-            await process.wait()
-    except TimeoutError:
+    if process.returncode is None:
+        process.terminate()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                await process.wait()
+    with suppress(ProcessLookupError):  # what is left of its session, such as a database still being made
         os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+    await process.wait()

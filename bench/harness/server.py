@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from nozle_server.infra.embedded_postgres import find_running
 CHECKOUT = Path(__file__).parents[2]
 CATALOG = CHECKOUT / "examples" / "ai-saas.yaml"
 START_WITHIN_S = 60.0
+REMOVAL_ATTEMPTS = 20
 
 _COMMAND = str(Path(sys.executable).with_name("nozle-server"))
 _OURS = ("NOZLE_", "DATABASE_URL", "HOST", "PORT", "API_URL")
@@ -80,7 +82,11 @@ def _temporary_folder() -> Iterator[Path]:
         )  # as root, PostgreSQL runs as another user, who has to get to its own folder inside
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(REMOVAL_ATTEMPTS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.1)  # a process that was just killed may have written into it
 
 
 async def _port_of(process: asyncio.subprocess.Process) -> int | None:

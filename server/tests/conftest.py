@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from databases import with_database
 from nozle_server.infra.database import Database
 from nozle_server.infra.migrate import migrate
 
@@ -36,12 +37,6 @@ async def database_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     finally:
         await postgres.stop()
         directory.release()
-
-
-def with_database(url: str, name: str) -> str:
-    """The same server's URL with another database in it."""
-    head, _, query = url.partition("?")
-    return head.rpartition("/")[0] + "/" + name + ("?" + query if query else "")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from conftest import with_database
+from databases import with_database
 from nozle_server.bootstrap import UnsafeDatabaseError, open_database
 from nozle_server.infra.settings import Settings
 

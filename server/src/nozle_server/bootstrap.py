@@ -15,7 +15,6 @@ from nozle_server.catalog import plan_store
 from nozle_server.core.clock import Clock, SystemClock
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
-from nozle_server.identity import queries as identity
 from nozle_server.identity.key_cache import KeyCache
 from nozle_server.infra.change_bus import Change, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
@@ -172,10 +171,7 @@ async def background(services: Services) -> AsyncIterator[None]:
 
 async def drain_in_real_time(services: Services, org_id: UUID) -> None:
     """Do what is due in an organization that lives on real time; a test clock is drained by turning it."""
-    async with services.database.transaction() as tx:
-        organization = await identity.get_organization(tx, org_id)
-    if organization.test_now is None:
-        await drain_due(services.database, services.seams, org_id=org_id, until=services.clock.now())
+    await drain_due(services.database, services.seams, org_id=org_id, until=services.clock.now())
 
 
 async def _react(services: Services) -> None:

@@ -1,6 +1,7 @@
 """`nozle-server`: serve, work, and the commands beside a running server."""
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -70,7 +71,15 @@ def main() -> None:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         _fail(f"bad settings: {problems}")
     except _EXPECTED as error:
-        _fail(str(error))
+        _fail(_explain(error))
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "the port is in use: choose another with PORT or --port"
+    if isinstance(error, ConnectionError):
+        return f"cannot connect to the database of DATABASE_URL: {error.strerror or error}"
+    return str(error)
 
 
 def _fail(message: str) -> None:

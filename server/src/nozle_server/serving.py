@@ -18,6 +18,7 @@ from nozle_server.core.clock import SystemClock
 from nozle_server.core.errors import InvalidInput
 from nozle_server.identity.model import Mode
 from nozle_server.identity.queries import get_time
+from nozle_server.infra.data_directory import create_folder
 from nozle_server.infra.database import Tx
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
@@ -55,8 +56,9 @@ async def work(settings: Settings, *, notice: Notice) -> None:
 
 async def serve_for_development(settings: Settings, *, trace: str | None, demo: bool, notice: Notice) -> None:
     """Serve with a test organization whose keys stand in `dev.env`, the example catalog, and the demonstration."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    create_folder(settings.data_dir)
     log_path = settings.data_dir / "server.log"
+    log_path.touch(mode=0o600)
     with log_path.open("ab", buffering=0) as log_file:
         configure_logging(settings.log_level, log_file)
         async with open_database(settings, notice=notice) as database:
@@ -86,12 +88,16 @@ async def _serve_development(
     environment = await _organization_for_development(services, url)
     await _apply_example(services, environment)
     env_file = services.settings.data_dir / ENV_FILE
-    notice(f"Nozle is serving at {url}\n  keys: source {env_file}\n  logs: {log_path}\n  docs: {url}/docs")
+    notice(f"Nozle is serving at {url}\n  keys: . {env_file}\n  logs: {log_path}\n  docs: {url}/docs")
     if demo:
         await _play_demonstration(services.settings, environment, trace, serving)
     if not serving.done():
-        notice(f"Serving at {url} until Ctrl-C.")
+        notice(
+            f"\nServing at {url} until Ctrl-C.  Docs: {url}/docs  Keys: . {env_file}\n"
+            f'  curl -H "Authorization: Bearer $NOZLE_SECRET_KEY" {url}/api/v1/margin/summary'
+        )
     await serving
+    notice("stopped")
 
 
 @dataclass(frozen=True, slots=True)

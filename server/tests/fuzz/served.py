@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from conftest import with_database
+from databases import with_database
 
 COMMAND = (sys.executable, "-c", "from nozle_server.cli import main; main()")
 

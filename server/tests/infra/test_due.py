@@ -66,7 +66,7 @@ async def test_items_come_by_instant_then_by_rank_of_their_kind_then_by_id(tx: T
     await schedule(tx, org_id, NOON, "grant_expiry")
     await schedule(tx, org_id, NOON, "period_end", first_subject)
     await schedule(tx, org_id, NOON, "period_end", second_subject)
-    await schedule(tx, org_id, NOON, "not ranked")
+    await schedule(tx, org_id, NOON, "of a newer release")  # and so left alone
     await schedule(tx, org_id, NOON + 2 * HOUR, "activation")
     await schedule(tx, other, NOON - HOUR)
 
@@ -80,7 +80,6 @@ async def test_items_come_by_instant_then_by_rank_of_their_kind_then_by_id(tx: T
         (NOON, "period_end"),
         (NOON, "period_end"),
         (NOON, "grant_expiry"),
-        (NOON, "not ranked"),
         (NOON + HOUR, "activation"),
     ]
 

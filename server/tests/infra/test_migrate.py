@@ -6,7 +6,7 @@ import uuid
 import asyncpg
 import pytest
 
-from conftest import with_database
+from databases import with_database
 from nozle_server.infra.migrate import migrate
 
 pytestmark = pytest.mark.database

@@ -69,10 +69,9 @@ DIRECT_ENTRY = BodyReader(DirectEvent, EVENT_ALIASES)
 CORE_ENTRY = BodyReader(CoreEvent, {})
 
 
-def from_direct(body: DirectEvent, call: Call) -> MeterEvent:
+def from_direct(body: DirectEvent) -> MeterEvent:
     value = None if body.value is None else parse_amount(Decimal(body.value), "value", minimum=Decimal(0))
     return _event(
-        call,
         transaction_id=body.transaction_id,
         customer=body.customer_id,
         subscription=body.subscription_id,
@@ -87,7 +86,6 @@ def from_core(body: CoreEvent, call: Call) -> MeterEvent:
     if body.transaction_id is None and call.mount is Mount.CORE:
         raise InvalidInput("transaction_id is required", details={"transaction_id": ["value_is_mandatory"]})
     return _event(
-        call,
         transaction_id=body.transaction_id,
         customer=body.external_customer_id,
         subscription=body.external_subscription_id,
@@ -104,7 +102,6 @@ def read_entry(reader: BodyReader, draft: object) -> Any:
 
 
 def _event(
-    call: Call,
     *,
     transaction_id: str | None,
     customer: str | None,
@@ -129,7 +126,7 @@ def _event(
         external_customer_id=None if customer is None else parse_id(customer, "customer_id"),
         external_subscription_id=None if subscription is None else parse_id(subscription, "subscription_id"),
         code=parse_id(code, "code"),
-        occurred_at=call.now if timestamp is None else parse_timestamp(timestamp),
+        occurred_at=None if timestamp is None else parse_timestamp(timestamp),
         properties=properties,
         value=value,
         precise_total_amount_cents=precise,

@@ -10,6 +10,7 @@ import secrets
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nozle_server.api.errors import HttpError, render
@@ -20,9 +21,43 @@ from nozle_server.api.one_write import OneWriteTransport
 REQUEST_DEADLINE_S = 15.0
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
+MAX_TRAILER_BYTES = 8 * 1024
+_UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 
 _MALFORMED = HttpError(400, "this is not an HTTP request we can read", code="malformed_http")
 _HEAD_TOO_LARGE = HttpError(431, "the request's head is too large", code="headers_too_large")
+
+
+class _Parser:
+    """httptools' parser, for a server that ignores `Upgrade` as RFC 9110 (7.8) lets it.
+
+    httptools stops at the head of a request that offers an upgrade and leaves its body to be parsed as the next
+    request: the body of one could be smuggled in as another. So such a request is fed again without the offer.
+    """
+
+    def __init__(self, protocol: "BoundedHttpProtocol") -> None:
+        self._protocol = protocol
+        self._inner = self._fresh()
+
+    def feed_data(self, data: bytes) -> None:
+        while True:
+            try:
+                self._inner.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offered:
+                rest = data[offered.args[0] :]
+                head = self._protocol.head_without_upgrade()
+                self._inner = self._fresh()
+                data = head + rest
+
+    def _fresh(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self._protocol)
+        # As uvicorn sets it: an answer may go out although the client sends on after `Connection: close`.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -34,7 +69,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unfinished = True
         self._head_bytes = 0
+        self._trailer_bytes = 0
         self._refusal = _MALFORMED
+        self.parser = _Parser(self)  # type: ignore[assignment]  # it has all of the parser that uvicorn uses
+
+    def head_without_upgrade(self) -> bytes:
+        """The head just read as the client would have sent it without offering an upgrade."""
+        lines = [
+            b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        ]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] not in _UPGRADE_HEADERS]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWriteTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -63,10 +108,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = self._unfinished = True
-        self._head_bytes = 0
+        self._head_bytes = self._trailer_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+            return
+        # A trailer, sent after the body: nothing that it says may change what the head said.
+        self._trailer_bytes += len(name) + len(value) + 4
+        if self._trailer_bytes > MAX_TRAILER_BYTES:
+            self._refusal = _HEAD_TOO_LARGE
+            raise ValueError("trailers too large")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("not a proxy")
+            return  # fed again by the parser
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise ValueError("not HTTP/1")  # httptools hands it to data_received as a parser error
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -76,6 +135,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._unfinished = False
         super().on_message_complete()
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 
 from msgspec import UNSET
 
@@ -58,19 +57,6 @@ def _checked(raw: str) -> str:
 
 def _request_hash(endpoint: Endpoint, incoming: Incoming, principal: Principal, document: object) -> bytes:
     # The kind of key belongs to the request: what a secret key was answered is not for a publishable one.
-    parts = (
-        principal.kind.value,
-        endpoint.method,
-        incoming.path,
-        incoming.query.decode("latin-1"),
-        _sorted(document),
-    )
-    return hashlib.sha256(json.dumps(parts)).digest()
-
-
-def _sorted(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [_sorted(item) for item in value]
-    return None if value is UNSET else value
+    body = None if document is UNSET else document
+    parts = [principal.kind.value, endpoint.method, incoming.path, incoming.query.decode("latin-1"), body]
+    return hashlib.sha256(json.canonical(parts)).digest()

@@ -6,6 +6,7 @@ read before the transaction begins, because `Database.run` may call the handler 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +23,7 @@ from nozle_server.api.incoming import KEY, Incoming, decode_parameter
 from nozle_server.api.parse import BodyReader, QueryReader
 from nozle_server.api.strict_json import read_json
 from nozle_server.core import json
+from nozle_server.core.errors import Unavailable
 from nozle_server.identity.model import Mode
 from nozle_server.identity.queries import get_time
 from nozle_server.infra import idempotency
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from nozle_server.bootstrap import Services
     from nozle_server.infra.database import Tx
 
+# What a request may take of the database in all. A client that gave up earlier cannot know whether it was done; one that
+# is told 503 may send it again.
+DEADLINE_S = 10.0
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -94,9 +99,13 @@ class Pipeline:
     async def _in_database(self, call: Call, claim: Claim | None) -> Answer:
         database = self._services.database
         if self._endpoint.method != "GET":
-            return await database.run(partial(self._run, call, claim))
-        async with database.snapshot() if self._endpoint.snapshot else database.connection() as tx:
-            return await self._run(call, claim, tx)
+            return await database.run(partial(self._run, call, claim), deadline_s=DEADLINE_S)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                async with database.snapshot() if self._endpoint.snapshot else database.connection() as tx:
+                    return await self._run(call, claim, tx)
+        except TimeoutError:
+            raise Unavailable("the database takes too long, try again", code="database_unavailable") from None
 
     async def _read_document(self, incoming: Incoming) -> object:
         """The body as plain values; UNSET when there is none or the endpoint takes none (null is a body)."""

@@ -86,13 +86,16 @@ class ChargeDraft(msgspec.Struct, kw_only=True):
     prorated: bool = False
     invoiceable: bool = True
     min_amount_cents: int = 0
+    tax_codes: list[str] = []
 
     @property
     def metric_code(self) -> str | None:
         return self.billable_metric_code or self.metric
 
     def refuse_unsupported(self) -> None:
-        refuse(self, ("pay_in_advance", "prorated", "min_amount_cents"))
+        refuse(self, ("pay_in_advance", "prorated", "min_amount_cents", "tax_codes"))
+        if self.properties.get("grouped_by") or self.properties.get("pricing_group_keys"):
+            raise RuleBroken("pricing groups are not supported yet", code="not_supported")
         if not self.invoiceable:
             raise RuleBroken("invoiceable: false is not supported yet", code="not_supported")
 

@@ -123,16 +123,11 @@ class PlanVersion:
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """A plan's right to a feature. `limit` None means unlimited (contract Decision 22)."""
+    """A plan's right to a feature; of its privileges, `limit` null means unlimited (contract Decision 22)."""
 
     feature_id: UUID
     feature_code: str
     privileges: Mapping[str, Any]
-
-    @property
-    def limit(self) -> Decimal | None:
-        value = self.privileges.get("limit")
-        return None if value is None else Decimal(str(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,17 @@ async def find_plan(tx: Tx, org_id: UUID, code: str) -> Plan | None:
 
 
 async def lock_plan(tx: Tx, org_id: UUID, code: str) -> Plan | None:
-    """The plan, held until the transaction ends: one change at a time."""
+    """The plan, held until the transaction ends: one change at a time, and nobody subscribes meanwhile."""
     await tx.execute(
-        "select 1 from plans where org_id = $1 and code = $2 and deleted_at is null for no key update",
+        "select 1 from plans where org_id = $1 and code = $2 and deleted_at is null for update", org_id, code
+    )
+    return await find_plan(tx, org_id, code)
+
+
+async def hold_plan(tx: Tx, org_id: UUID, code: str) -> Plan | None:
+    """The plan, which cannot be changed or removed until the transaction ends; others may hold it too."""
+    await tx.execute(
+        "select 1 from plans where org_id = $1 and code = $2 and deleted_at is null for key share",
         org_id,
         code,
     )

@@ -33,6 +33,14 @@ async def get_plan(tx: Tx, org_id: UUID, code: str) -> Plan:
     return plan
 
 
+async def hold_plan(tx: Tx, org_id: UUID, code: str) -> Plan:
+    """As `get_plan`; the plan stays as it is until the transaction ends."""
+    plan = await plan_store.hold_plan(tx, org_id, parse_id(code, "plan_code"))
+    if plan is None:
+        raise unknown_plan()
+    return plan
+
+
 def unknown_metric() -> NotFound:
     return NotFound("billable metric not found", code="billable_metric_not_found")
 

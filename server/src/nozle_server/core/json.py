@@ -12,6 +12,8 @@ from uuid import UUID
 
 import msgspec
 
+from nozle_server.core.numbers import to_plain
+
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _encoder = msgspec.json.Encoder()
 
@@ -24,14 +26,6 @@ def loads(data: bytes | str) -> Any:
 def dumps(value: object) -> bytes:
     """Encode dicts, lists, strings, numbers, Decimals, UUIDs and instants (`2026-01-15T10:30:00Z`)."""
     return _encoder.encode(_plain(value))
-
-
-def number_text(value: Decimal) -> str:
-    """A Decimal as a plain JSON number: no exponent, no trailing zeros, no negative zero."""
-    text = format(value, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
 
 
 def instant_text(value: datetime) -> str:
@@ -52,11 +46,24 @@ def _plain(value: object) -> object:
     if kind is list or kind is tuple:
         return [_plain(item) for item in value]  # type: ignore[attr-defined]
     if isinstance(value, Decimal):
-        return msgspec.Raw(number_text(value).encode())
+        return msgspec.Raw(to_plain(value).encode())
     if isinstance(value, datetime):
         return instant_text(value)
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def canonical(value: object) -> bytes:
+    """JSON of which equal values have the same bytes: members in order of name, numbers without trailing zeros."""
+    return dumps(_in_order(value))
+
+
+def _in_order(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _in_order(value[name]) for name in sorted(value)}
+    if isinstance(value, list):
+        return [_in_order(item) for item in value]
     return value

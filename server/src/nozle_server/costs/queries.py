@@ -16,6 +16,8 @@ from nozle_server.infra.database import Tx
 AVERAGED_OVER = timedelta(days=30)
 AVERAGED_EVENTS = 10_000
 KEPT_S = 5.0
+KEPT_EMPTY_S = 1.0
+"""Shorter where nothing was used yet: the first event should soon be seen."""
 
 
 class AverageCosts:
@@ -37,12 +39,11 @@ class AverageCosts:
         cost, quantity = await store.recent_cost(
             tx, org_id, metric_id, model, since=now - AVERAGED_OVER, until=now, limit=AVERAGED_EVENTS
         )
-        if quantity <= 0:  # not kept: the first event should be seen at once
-            return Decimal(0)
-        average = divide(cost, quantity)
+        average = divide(cost, quantity) if quantity > 0 else Decimal(0)
+        kept_s = KEPT_S if quantity > 0 else KEPT_EMPTY_S
         if len(self._known) >= AVERAGED_EVENTS:
             self._known.clear()
-        self._known[key] = (self._monotonic() + KEPT_S, average)
+        self._known[key] = (self._monotonic() + kept_s, average)
         return average
 
     def forget_all(self) -> None:

@@ -155,16 +155,21 @@ async def add_to_month(
     return EXACT.subtract(after, quantity)
 
 
-async def set_event_cost(
-    tx: Tx, org_id: UUID, occurred_at: datetime, event_id: UUID, cost_cents: Decimal
-) -> None:
-    """Write a tiered cost on an event stored in this same transaction."""
+async def set_event_costs(tx: Tx, org_id: UUID, costs: Sequence[tuple[datetime, UUID, Decimal]]) -> None:
+    """Write tiered costs on events (their instant, id and cost) stored in this same transaction."""
     await tx.execute(
-        "update events set cost_cents = $4 where org_id = $1 and occurred_at = $2 and id = $3",
+        """
+        update events e set cost_cents = c.cost_cents
+        from unnest($2::timestamptz[], $3::uuid[], $4::numeric[]) as c (occurred_at, id, cost_cents)
+        where e.org_id = $1 and e.occurred_at = c.occurred_at and e.id = c.id
+          and e.occurred_at >= $5 and e.occurred_at <= $6
+        """,
         org_id,
-        occurred_at,
-        event_id,
-        cost_cents,
+        [at for at, _, _ in costs],
+        [event_id for _, event_id, _ in costs],
+        [cost for _, _, cost in costs],
+        min(at for at, _, _ in costs),
+        max(at for at, _, _ in costs),
     )
 
 

@@ -28,13 +28,17 @@ class EntryType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One customer's credits of one credit system. `balance` is the sum of its entries; never negative."""
+    """One customer's credits of one credit system. `balance` is the sum of its entries; never negative. `granted`,
+    `consumed` and `expired` are the sums by type, all positive."""
 
     org_id: UUID
     id: UUID
     customer_id: UUID
     credit_system: str
     balance: Decimal
+    granted: Decimal
+    consumed: Decimal
+    expired: Decimal
     last_sequence: int
 
 

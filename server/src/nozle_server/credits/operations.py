@@ -1,5 +1,6 @@
 """Use cases that move credits. Each locks the account first: make the row exist, lock it, then decide."""
 
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -131,13 +132,11 @@ async def _write_off_expired(
         )
         await store.append_spending(tx, account, entry, [Draw(grant.id, grant.remaining)])
         await _announce(tx, bus, CREDITS_EXPIRED, account, entry)
-        account = Account(
-            account.org_id,
-            account.id,
-            account.customer_id,
-            account.credit_system,
-            entry.balance_after,
-            entry.sequence,
+        account = replace(
+            account,
+            balance=entry.balance_after,
+            expired=EXACT.add(account.expired, grant.remaining),
+            last_sequence=entry.sequence,
         )
     return account, live
 

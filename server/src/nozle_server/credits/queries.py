@@ -6,7 +6,7 @@ from uuid import UUID
 
 from nozle_server.core.rounding import EXACT
 from nozle_server.credits import burndown, store
-from nozle_server.credits.model import DEFAULT_CREDIT_SYSTEM, Balance, Entry, EntryType
+from nozle_server.credits.model import DEFAULT_CREDIT_SYSTEM, Balance, Entry
 from nozle_server.infra.database import Tx
 
 
@@ -19,12 +19,10 @@ async def get_balance(
         zero = Decimal(0)
         return Balance(zero, zero, zero, zero, None, now)
     available = burndown.available(await store.list_live_grants(tx, org_id, account.id), now)
-    totals = await store.totals(tx, org_id, account.id)
-    granted = totals.get(EntryType.GRANT, Decimal(0))
-    consumed = totals.get(EntryType.DEDUCT, Decimal(0)).copy_negate()
     with localcontext(EXACT):
-        expired = granted - consumed - available
-    return Balance(available, granted, consumed, expired, account.id, now)
+        # What has passed its time but is not written off yet has expired all the same.
+        expired = account.granted - account.consumed - available
+    return Balance(available, account.granted, account.consumed, expired, account.id, now)
 
 
 async def list_transactions(

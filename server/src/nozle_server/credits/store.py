@@ -11,7 +11,7 @@ from nozle_server.core.rounding import EXACT
 from nozle_server.credits.model import Account, Draw, Entry, EntryType, Grant, GrantSource
 from nozle_server.infra.database import Tx
 
-_ACCOUNT = "org_id, id, customer_id, credit_system, balance, last_sequence"
+_ACCOUNT = "org_id, id, customer_id, credit_system, balance, granted, consumed, expired, last_sequence"
 _GRANT = "id, amount, remaining, priority, source, reference, description, expires_at, created_at"
 _ENTRY = "id, sequence, type, amount, balance_after, feature, description, entity_id, occurred_at"
 
@@ -188,7 +188,11 @@ async def _append(
             insert into ledger_allocations (org_id, entry_id, grant_id, amount)
             select $1, $3, d.grant_id, d.amount from unnest($12::uuid[], $13::numeric[]) as d (grant_id, amount)
         ){draw_down if spends else ""}
-        update credit_accounts set balance = $7, last_sequence = $4 where org_id = $1 and id = $2
+        update credit_accounts set balance = $7, last_sequence = $4,
+            granted = granted + case when $5 = 'grant' then $6 else 0 end,
+            consumed = consumed - case when $5 = 'deduct' then $6 else 0 end,
+            expired = expired - case when $5 = 'expire' then $6 else 0 end
+        where org_id = $1 and id = $2
         """,
         account.org_id,
         account.id,
@@ -220,13 +224,3 @@ async def list_entries(
         limit,
     )
     return [entry_from_row(row) for row in rows]
-
-
-async def totals(tx: Tx, org_id: UUID, account_id: UUID) -> dict[str, Decimal]:
-    """The sum of an account's entries by type."""
-    rows = await tx.fetch(
-        "select type, sum(amount) as total from ledger_entries where org_id = $1 and account_id = $2 group by type",
-        org_id,
-        account_id,
-    )
-    return {row["type"]: row["total"] for row in rows}

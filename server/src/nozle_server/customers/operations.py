@@ -34,7 +34,12 @@ def _check(changes: CustomerChanges) -> None:
     parse_text(changes.name, "name")
     parse_text(changes.email, "email", max_bytes=320)
     email = changes.email
-    if email and (email.count("@") < 1 or email.startswith("@") or email.endswith("@") or " " in email):
+    if email and (
+        email.count("@") < 1
+        or email.startswith("@")
+        or email.endswith("@")
+        or any(char.isspace() for char in email)
+    ):
         raise InvalidInput("email is not an e-mail address", details={"email": ["invalid_email_format"]})
     if changes.currency is not None and not is_currency(changes.currency):
         raise InvalidInput("currency is not an ISO 4217 code", details={"currency": ["value_is_invalid"]})

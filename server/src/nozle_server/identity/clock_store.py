@@ -6,6 +6,13 @@ from uuid import UUID
 from nozle_server.infra.database import Tx
 
 
+async def hold_test_clock(tx: Tx, org_id: UUID) -> datetime | None:
+    """The clock, which cannot be turned until the transaction ends; None while the organization lives on real time."""
+    now = await tx.fetchval("select test_now from organizations where id = $1 for share", org_id)
+    assert now is None or isinstance(now, datetime)
+    return now
+
+
 async def set_test_clock(tx: Tx, org_id: UUID, to: datetime) -> None:
     """Set the clock to any instant: the caller has checked that it may."""
     await tx.execute("update organizations set test_now = $2 where id = $1", org_id, to)

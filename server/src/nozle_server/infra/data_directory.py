@@ -36,6 +36,12 @@ def hold(lock_file: Path, *, folder: Path) -> int:
     return descriptor
 
 
+def create_folder(path: Path) -> None:
+    """A new data directory is its owner's alone. Root's can be walked through, because the database inside runs as
+    another user; what lies in it has modes of its own."""
+    path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+
+
 class DataDirectory:
     """A data directory; as a context manager, held by this process alone."""
 
@@ -44,10 +50,10 @@ class DataDirectory:
         self._lock: int | None = None
 
     def lock(self) -> None:
-        """Create the folder (mode 700 if it is new) and take it, or raise DataDirectoryInUse."""
+        """Create the folder and take it, or raise DataDirectoryInUse."""
         assert self._lock is None, "this data directory is locked already"
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            create_folder(self.path)
             self._lock = hold(self.path / "server.lock", folder=self.path)
         except OSError as error:
             raise EmbeddedPostgresError(f"{self.path} cannot be used: {error.strerror}") from error

@@ -113,9 +113,16 @@ class Database:
                 connection = await self._pool.acquire()
             try:
                 yield connection
+            except (TimeoutError, asyncio.CancelledError):
+                # Out of time: the server may be stalled, and would hear neither a cancel nor a ROLLBACK. Ending the
+                # connection ends whatever ran on it.
+                connection.terminate()
+                raise
             finally:
                 await self._pool.release(connection)
         except _UNAVAILABLE as fault:
+            if isinstance(fault, asyncpg.exceptions._base.DataError):
+                raise  # a value of ours that asyncpg cannot encode: nothing is wrong with the database
             raise _unavailable(fault) from fault
 
     @asynccontextmanager
@@ -123,7 +130,7 @@ class Database:
         """Several statements that only read, all of them seeing the database as it was at one moment."""
         async with (
             self.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
+            _transaction(connection, isolation="repeatable_read", readonly=True),
         ):
             yield connection
 
@@ -134,7 +141,7 @@ class Database:
             facts: list[object] = []
             _facts_of[connection] = facts
             try:
-                async with connection.transaction():
+                async with _transaction(connection):
                     yield connection
             finally:
                 del _facts_of[connection]
@@ -145,25 +152,46 @@ class Database:
         """Call `listener` with what each transaction told by `tell_after_commit`; it must not raise or wait."""
         self._commit_listeners.append(listener)
 
-    async def run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
-        """Run `work` in a transaction of its own; again, up to three times in all, when the database asks for it."""
+    async def run(self, work: Callable[[Tx], Awaitable[T]], *, deadline_s: float | None = None) -> T:
+        """Run `work` in a transaction of its own; again, up to three times in all, when the database asks for it.
+
+        With a deadline, an attempt that takes longer ends in Unavailable, whatever the database is doing.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self.transaction() as tx:
+                async with asyncio.timeout(deadline_s), self.transaction() as tx:
                     return await work(tx)
+            except TimeoutError as fault:
+                raise _unavailable(fault) from fault
             except _RETRIED as fault:
                 if attempt == ATTEMPTS:
                     raise Unavailable("the database is busy, try again", code="database_busy") from fault
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    @property
-    def pool(self) -> Any:
-        """The asyncpg pool, for libraries that bring their own SQL (the job queue)."""
-        return self._pool
+
+@asynccontextmanager
+async def _transaction(connection: asyncpg.Connection, **options: Any) -> AsyncIterator[None]:
+    """asyncpg's own block, except that running out of time does not wait for a ROLLBACK (see `connection`)."""
+    transaction = connection.transaction(**options)
+    await transaction.start()
+    try:
+        yield
+    except (TimeoutError, asyncio.CancelledError):
+        connection.terminate()
+        raise
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
 
 
 def is_database_fault(error: BaseException) -> bool:
-    """Whether the database asked for another try or cannot be had: nothing that the work itself did wrong."""
+    """Whether the database asked for another try or cannot be had: nothing that the work itself did wrong.
+
+    A statement that runs into its time limit is the work's own fault: it would again.
+    """
+    if isinstance(error, asyncpg.QueryCanceledError | ValueError):
+        return False
     return isinstance(error, (*_RETRIED, *_UNAVAILABLE, Unavailable))
 
 

@@ -63,14 +63,15 @@ async def schedule(
 async def next_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str]) -> DueItem | None:
     """The organization's first item due at or before `until`, locked for `tx`; None when nothing is.
 
-    First by instant, then by place of its kind in `kinds`, then by id. Drainers take turns: the second waits
+    First by instant, then by place of its kind in `kinds`, then by id. Items of other kinds are left alone: a newer
+    release may have scheduled them. Drainers take turns: the second waits
     until the first one's item is finished, then looks again, as that item may have scheduled an earlier one.
     """
     while True:
         row = await tx.fetchrow(
             """
             select org_id, id, due_at, kind, subject_id from due_items
-            where org_id = $1 and due_at <= $2 and parked_at is null
+            where org_id = $1 and due_at <= $2 and parked_at is null and kind = any($3)
             order by due_at, array_position($3::text[], kind), id
             limit 1
             """,
@@ -87,15 +88,18 @@ async def next_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str
             return DueItem(**row)
 
 
-async def anything_due(tx: Tx, org_id: UUID, until: datetime) -> bool:
-    """Whether the organization has an item due at or before `until`."""
+async def anything_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str]) -> bool:
+    """Whether the organization has an item of these kinds due at or before `until`."""
     return bool(
         await tx.fetchval(
             """
-            select exists (select 1 from due_items where org_id = $1 and due_at <= $2 and parked_at is null)
+            select exists (
+                select 1 from due_items where org_id = $1 and due_at <= $2 and parked_at is null and kind = any($3)
+            )
             """,
             org_id,
             until,
+            list(kinds),
         )
     )
 

@@ -38,11 +38,13 @@ class EventRecord:
     quantity: Decimal | None
     unique_value: str | None
     model: str | None
+    input_tokens: Decimal
+    output_tokens: Decimal
     cost_cents: Decimal | None
     cost_model_id: UUID | None
     precise_total_amount_cents: Decimal | None
     properties: Mapping[str, Any]
-    payload_hash: bytes
+    payload_hash: bytes = b""
 
 
 class Outcome(Enum):
@@ -75,7 +77,8 @@ class EventLog(Protocol):
 
 EVENT_COLUMNS = """e.id, e.transaction_id, e.occurred_at, e.received_at, e.code, e.external_customer_id,
     e.external_subscription_id, e.customer_id, e.subscription_id, e.metric_id, e.status, e.reason, e.quantity,
-    e.unique_value, e.model, e.cost_cents, e.cost_model_id, e.precise_total_amount_cents, e.properties"""
+    e.unique_value, e.model,
+    e.input_tokens, e.output_tokens, e.cost_cents, e.cost_model_id, e.precise_total_amount_cents, e.properties"""
 
 # One statement claims the ids and writes the events behind the claims that won. Claims are taken in order of id, so
 # that two batches with common ids wait for each other instead of dead-locking.
@@ -83,10 +86,11 @@ _APPEND = """
 with input as (
     select * from unnest($2::text[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
         $8::text[], $9::uuid[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::numeric[], $15::text[],
-        $16::text[], $17::numeric[], $18::uuid[], $19::numeric[], $20::text[], $21::bytea[])
+        $16::text[], $17::numeric[], $18::uuid[], $19::numeric[], $20::text[], $21::bytea[], $22::numeric[],
+        $23::numeric[])
     as t (transaction_id, id, occurred_at, received_at, code, external_customer_id, external_subscription_id,
         customer_id, subscription_id, metric_id, status, reason, quantity, unique_value, model, cost_cents,
-        cost_model_id, precise_total_amount_cents, properties, payload_hash)
+        cost_model_id, precise_total_amount_cents, properties, payload_hash, input_tokens, output_tokens)
 ), claimed as (
     insert into event_ids (org_id, transaction_id, event_id, occurred_at, payload_hash)
     select $1, transaction_id, id, occurred_at, payload_hash from input order by transaction_id
@@ -95,10 +99,11 @@ with input as (
 ), written as (
     insert into events (org_id, transaction_id, id, occurred_at, received_at, code, external_customer_id,
         external_subscription_id, customer_id, subscription_id, metric_id, status, reason, quantity, unique_value, model,
-        cost_cents, cost_model_id, precise_total_amount_cents, properties)
+        cost_cents, cost_model_id, precise_total_amount_cents, properties, input_tokens, output_tokens)
     select $1, i.transaction_id, i.id, i.occurred_at, i.received_at, i.code, i.external_customer_id,
         i.external_subscription_id, i.customer_id, i.subscription_id, i.metric_id, i.status, i.reason, i.quantity,
-        i.unique_value, i.model, i.cost_cents, i.cost_model_id, i.precise_total_amount_cents, i.properties::jsonb
+        i.unique_value, i.model, i.cost_cents, i.cost_model_id, i.precise_total_amount_cents, i.properties::jsonb,
+        i.input_tokens, i.output_tokens
     from input i join claimed using (transaction_id)
 )
 select transaction_id from claimed
@@ -117,10 +122,11 @@ class PostgresEventLog:
         answers = []
         for event in events:
             known = earlier.get(event.transaction_id)
-            if known is None and first[event.transaction_id] is event:
+            if event.transaction_id in stored and first[event.transaction_id] is event:
                 answers.append(Appended(Outcome.STORED, event))
                 continue
-            original = known or first[event.transaction_id]
+            original = first[event.transaction_id] if event.transaction_id in stored else known
+            assert original is not None, "an id that is claimed has its event"
             same = event.payload_hash == original.payload_hash
             answers.append(Appended(Outcome.DUPLICATE if same else Outcome.CONFLICT, original))
         return answers
@@ -154,6 +160,8 @@ class PostgresEventLog:
             [e.precise_total_amount_cents for e in events],
             [json.dumps(e.properties).decode() for e in events],
             [e.payload_hash for e in events],
+            [e.input_tokens for e in events],
+            [e.output_tokens for e in events],
         )
         return {row["transaction_id"] for row in rows}
 
@@ -162,16 +170,27 @@ class PostgresEventLog:
     ) -> dict[str, EventRecord]:
         if not transaction_ids:
             return {}
-        rows = await tx.fetch(
-            f"""select {EVENT_COLUMNS}, i.payload_hash from event_ids i
-                join events e on e.org_id = i.org_id and e.occurred_at = i.occurred_at and e.id = i.event_id
-                where i.org_id = $1 and i.transaction_id = any($2)""",
+        # In two steps: with the instants known as values, only their partitions are looked at.
+        claims = await tx.fetch(
+            "select transaction_id, event_id, occurred_at, payload_hash from event_ids"
+            " where org_id = $1 and transaction_id = any($2)",
             org_id,
             list(transaction_ids),
         )
-        return {row["transaction_id"]: event_from_row(row) for row in rows}
+        rows = await tx.fetch(
+            f"""select {EVENT_COLUMNS} from events e
+                where e.org_id = $1 and e.occurred_at = any($2) and e.id = any($3)""",
+            org_id,
+            [claim["occurred_at"] for claim in claims],
+            [claim["event_id"] for claim in claims],
+        )
+        hashes = {claim["transaction_id"]: claim["payload_hash"] for claim in claims}
+        return {
+            row["transaction_id"]: EventRecord(**dict(row), payload_hash=hashes[row["transaction_id"]])
+            for row in rows
+        }
 
 
 def event_from_row(row: asyncpg.Record) -> EventRecord:
-    """From a row with the columns of `events` and the payload hash of `event_ids`."""
+    """From a row with the columns of `events`; the payload hash is not among them."""
     return EventRecord(**dict(row))

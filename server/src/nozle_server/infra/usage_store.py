@@ -125,6 +125,8 @@ class PostgresUsageStore:
         await self._upsert_latest(tx, org_id, latest)
 
     async def usage(self, tx: Tx, org_id: UUID, query: UsageQuery) -> list[UsageRow]:
+        if not query.windows:
+            return []
         values: list[Any] = [
             org_id,
             query.metric_id,
@@ -132,6 +134,10 @@ class PostgresUsageStore:
             [window.start for window in query.windows],
             [window.end for window in query.windows],
         ]
+        values.extend(
+            (min(window.start for window in query.windows), max(window.end for window in query.windows))
+        )
+        first, last = f"${len(values) - 1}", f"${len(values)}"
         bucket = _bucket(query.filters, values)
         if "inside" in query.group_by:
             values.extend((query.inside_start, query.inside_end))
@@ -155,6 +161,8 @@ class PostgresUsageStore:
                 as w (subscription_id, window_start, window_end, n)
             join events e on e.org_id = $1 and e.subscription_id = w.subscription_id and e.metric_id = $2
                 and e.occurred_at >= w.window_start and e.occurred_at < w.window_end and e.status = 'counted'
+                -- Bounds as values beside those of the join: only the partitions between them are looked at.
+                and e.occurred_at >= {first} and e.occurred_at < {last}
             group by {keys} order by {keys}
             """,
             *values,

@@ -41,6 +41,15 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, "anchors are not supported", mark)
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError):
+            # PyYAML's own constructors raise these for `!!int chat`, 31 February and the like.
+            raise yaml.constructor.ConstructorError(
+                None, None, "not a value of its type", node.start_mark
+            ) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
@@ -67,5 +76,10 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
         raise yaml.constructor.ConstructorError(None, None, error.message, node.start_mark) from None
 
 
+# A date-like word stays the word that somebody wrote: `name: 2026-02-28`.
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _decimal)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal, localcontext
-from uuid import UUID
 
 from nozle_server.catalog.charge_models import ChargeModel
 from nozle_server.catalog.model import Aggregation, Charge, ChargeFilter, PlanVersion
@@ -119,8 +118,3 @@ def _rate(model: ChargeModel, row: UsageRow | None, currency: str) -> RatedLine:
 def total_cents(lines: Sequence[InvoiceLine]) -> int:
     """Totals add the rounded lines, so that what is shown adds up."""
     return sum(line.amount_cents for line in lines)
-
-
-def line_key(line: InvoiceLine) -> tuple[UUID | None, UUID | None]:
-    """Which price made a charge line: the charge and, if one matched, its filter."""
-    return line.charge_id, line.charge_filter_id

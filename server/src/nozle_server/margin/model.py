@@ -16,10 +16,6 @@ class Range:
     def contains(self, instant: datetime) -> bool:
         return (self.start is None or self.start <= instant) and (self.end is None or instant < self.end)
 
-    def covers(self, start: datetime, end: datetime) -> bool:
-        """Whether all of [start, end) lies inside."""
-        return (self.start is None or self.start <= start) and (self.end is None or end <= self.end)
-
     def touches(self, start: datetime, end: datetime) -> bool:
         """Whether some of [start, end) lies inside."""
         return (self.start is None or self.start < end) and (self.end is None or start < self.end)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from nozle_server.core.errors import InvalidInput
+from nozle_server.core.money import is_currency
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.margin import report, store
@@ -30,6 +32,8 @@ async def gather(
     tx: Tx, seams: Seams, *, org_id: UUID, within: Range, currency: str | None, now: datetime
 ) -> MarginData:
     """Read revenue and cost of a range; `currency` None: the organization's."""
+    if currency is not None and not is_currency(currency):
+        raise InvalidInput("currency is not an ISO 4217 code", details={"currency": ["value_is_invalid"]})
     currency = currency or await store.default_currency(tx, org_id)
     earned = await revenue(tx, seams, org_id=org_id, within=within, currency=currency, now=now)
     return MarginData(

@@ -7,7 +7,7 @@ local days of its period, and earned as they begin.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -40,10 +40,13 @@ async def revenue(
     begun = now + timedelta(microseconds=1)
     so_far = Range(within.start, begun if within.end is None else min(begun, within.end))
     rows: list[RevenueRow] = []
+    timezones = await store.subscription_timezones(
+        tx, org_id, {priced.line.subscription_id for priced in lines}
+    )
     charges: dict[tuple[UUID, UUID], list[PricedLine]] = defaultdict(list)
     for priced in lines:
         if priced.line.kind is LineKind.SUBSCRIPTION:
-            rows += await _fee_by_day(tx, org_id, priced, so_far)
+            rows += _fee_by_day(priced, timezones[priced.line.subscription_id], so_far)
         else:
             assert priced.line.charge_id is not None
             charges[priced.line.plan_version_id, priced.line.charge_id].append(priced)
@@ -60,9 +63,10 @@ async def _lines_to_come(
     """Lines of the running periods as they stand, exact amounts."""
     running: dict[UUID, list[tuple[Subscription, Period]]] = defaultdict(list)
     for subscription in await store.running_subscriptions(tx, org_id, now):
-        period = Period(subscription.current_period_start, subscription.current_period_end)
-        if within.touches(period.start, period.end):
-            running[subscription.plan_version_id].append((subscription, period))
+        version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
+        for period in _periods_to_come(subscription, version, now):
+            if within.touches(period.start, period.end):
+                running[version.id].append((subscription, period))
     lines: list[PricedLine] = []
     for version_id, subscriptions in running.items():
         version = await plan_store.get_plan_version(tx, org_id, version_id)
@@ -74,6 +78,15 @@ async def _lines_to_come(
         for charge in version.charges:
             lines += await _charge_lines_to_come(tx, seams, version, charge, subscriptions)
     return lines
+
+
+def _periods_to_come(subscription: Subscription, version: PlanVersion, now: datetime) -> Iterator[Period]:
+    """The current period and those that have begun since, if its billing run is late."""
+    period = Period(subscription.current_period_start, subscription.current_period_end)
+    yield period
+    while period.end <= now and subscription.is_active_at(period.end):
+        period = subscription.period_at(period.end, version.interval)
+        yield period
 
 
 async def _charge_lines_to_come(
@@ -100,10 +113,9 @@ def _priced(line: InvoiceLine, subscription: Subscription, version: PlanVersion)
     return PricedLine(line, subscription.customer_id, version.currency, line.exact_amount_cents)
 
 
-async def _fee_by_day(tx: Tx, org_id: UUID, priced: PricedLine, within: Range) -> list[RevenueRow]:
+def _fee_by_day(priced: PricedLine, timezone: str, within: Range) -> list[RevenueRow]:
     """A fee's equal parts, each at the start of its local day (the first at the start of the period)."""
     line = priced.line
-    timezone = await store.subscription_timezone(tx, org_id, line.subscription_id)
     starts = _days(line.period_start, line.period_end, timezone)
     parts = allocate_exact(priced.amount_cents, [Decimal(1)] * len(starts))
     return [

@@ -1,6 +1,6 @@
 """All SQL of margin: costs by what they belong to, invoiced lines, and what is not invoiced yet."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -27,24 +27,23 @@ class PricedLine:
 async def costs(tx: Tx, org_id: UUID, within: Range, *, currency: str) -> list[CostRow]:
     """What the events in the range cost, by customer, plan, metric, model and hour.
 
-    Events of customers who are billed in another currency are left out; costs are in the organization's.
+    Events of customers who are billed in another currency are left out; those that matched no subscription count in
+    the organization's own.
     """
     rows = await tx.fetch(
         """
         select e.customer_id, s.plan_id, e.code as metric_code, coalesce(e.model, 'unknown') as model,
             date_trunc('hour', e.occurred_at) as at, coalesce(sum(e.cost_cents), 0) as cost_cents,
             coalesce(sum(e.quantity), 0) as units,
-            coalesce(sum(case when jsonb_typeof(e.properties -> 'input_tokens') = 'number'
-                              then (e.properties ->> 'input_tokens')::numeric end), 0) as input_tokens,
-            coalesce(sum(case when jsonb_typeof(e.properties -> 'output_tokens') = 'number'
-                              then (e.properties ->> 'output_tokens')::numeric end), 0) as output_tokens,
+            sum(e.input_tokens) as input_tokens, sum(e.output_tokens) as output_tokens,
             count(*) as events_count, count(*) filter (where e.cost_cents is null) as uncosted_events_count
         from events e
         left join subscriptions s on s.org_id = e.org_id and s.id = e.subscription_id
         left join plan_versions v on v.org_id = s.org_id and v.id = s.plan_version_id
         where e.org_id = $1 and e.occurred_at >= coalesce($2::timestamptz, '-infinity')
           and e.occurred_at < coalesce($3::timestamptz, 'infinity')
-          and e.metric_id is not null and coalesce(v.currency, $4) = $4
+          and e.metric_id is not null
+          and coalesce(v.currency, (select default_currency from organizations where id = $1)) = $4
         group by 1, 2, 3, 4, 5
         """,
         org_id,
@@ -123,10 +122,9 @@ async def default_currency(tx: Tx, org_id: UUID) -> str:
     return currency
 
 
-async def subscription_timezone(tx: Tx, org_id: UUID, subscription_id: UUID) -> str:
-    """The zone whose days a subscription is billed by."""
-    timezone = await tx.fetchval(
-        "select timezone from subscriptions where org_id = $1 and id = $2", org_id, subscription_id
+async def subscription_timezones(tx: Tx, org_id: UUID, ids: Collection[UUID]) -> dict[UUID, str]:
+    """The zones whose days subscriptions are billed by."""
+    rows = await tx.fetch(
+        "select id, timezone from subscriptions where org_id = $1 and id = any($2)", org_id, list(ids)
     )
-    assert isinstance(timezone, str), "an invoice line's subscription exists"
-    return timezone
+    return {row["id"]: row["timezone"] for row in rows}

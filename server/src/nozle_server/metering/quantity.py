@@ -10,8 +10,7 @@ from functools import lru_cache
 from nozle_server.catalog.model import Aggregation, Metric
 from nozle_server.core.errors import InvalidInput, RuleBroken
 from nozle_server.core.expression import Expression, compile_expression
-from nozle_server.core.json import number_text
-from nozle_server.core.numbers import parse_amount
+from nozle_server.core.numbers import parse_amount, to_plain
 from nozle_server.core.text import MAX_ID_BYTES
 
 
@@ -41,7 +40,13 @@ def measure(
             details={"properties": ["value_is_mandatory"]},
         )
     if metric.aggregation is Aggregation.UNIQUE_COUNT:
+        if properties.get("operation_type", "add") != "add":
+            raise RuleBroken("operation_type remove is not supported yet", code="not_supported")
         return Measured(Decimal(1), _as_text(found))
+    if metric.expression and isinstance(found, Decimal) and found is not value:
+        return Measured(
+            found
+        )  # our own arithmetic, bounded and exact to 24 places; not an amount that somebody sent
     try:
         return Measured(parse_amount(found, "properties"))
     except InvalidInput:
@@ -74,7 +79,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | Decimal):
-        return number_text(Decimal(value))
+        return to_plain(Decimal(value))
     if isinstance(value, str):
         # Told apart by an index, whose keys are short.
         raw = value.encode()

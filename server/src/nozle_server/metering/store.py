@@ -20,14 +20,14 @@ async def list_events(
 ) -> tuple[list[EventRecord], int]:
     """A page of events, the latest first, and how many there are."""
     where = """
-        from events e join event_ids i on i.org_id = e.org_id and i.transaction_id = e.transaction_id
+        from events e
         where e.org_id = $1 and ($2::text is null or e.external_subscription_id = $2) and ($3::text is null or e.code = $3)
           and e.occurred_at >= coalesce($4::timestamptz, '-infinity') and e.occurred_at < coalesce($5::timestamptz, 'infinity')
     """
     values = (org_id, external_subscription_id, code, start, end)
     total = await tx.fetchval(f"select count(*) {where}", *values)
     rows = await tx.fetch(
-        f"select {EVENT_COLUMNS}, i.payload_hash {where} order by e.occurred_at desc, e.id desc limit $6 offset $7",
+        f"select {EVENT_COLUMNS} {where} order by e.occurred_at desc, e.id desc limit $6 offset $7",
         *values,
         limit,
         offset,

@@ -16,15 +16,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def parse_timestamp(value: object) -> datetime:
-    """The instant in UTC, to the microsecond (further digits are cut off).
+def parse_timestamp(value: object, field: str = "timestamp") -> datetime:
+    """The instant in `field`, in UTC, to the microsecond (further digits are cut off).
 
     InvalidInput for anything else, and for an instant outside the years 1970 to 8999, where every calendar of ours
     still works. Whether an instant lies too far ahead is the caller's question (`check_not_ahead`).
     """
-    instant = _parse(value)
+    instant = _parse(value, field)
     if not _EPOCH <= instant < _END_OF_TIME:
-        raise _invalid("lies outside the years 1970 to 8999")
+        raise _invalid(field, "lies outside the years 1970 to 8999")
     return instant
 
 
@@ -38,13 +38,13 @@ def check_not_ahead(occurred_at: datetime, now: datetime) -> None:
         )
 
 
-def _parse(value: object) -> datetime:
+def _parse(value: object, field: str) -> datetime:
     if isinstance(value, bool):
-        raise _invalid("is not a time")
+        raise _invalid(field, "is not a time")
     if isinstance(value, int | Decimal):
         value = format(value, "f") if isinstance(value, Decimal) else str(value)
     if not isinstance(value, str):
-        raise _invalid("is not a time")
+        raise _invalid(field, "is not a time")
     try:
         if _UNIX.fullmatch(value):
             microseconds = int(Decimal(value) * 1_000_000)
@@ -55,10 +55,8 @@ def _parse(value: object) -> datetime:
             return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise _invalid("is neither unix seconds nor RFC 3339")
+    raise _invalid(field, "is neither unix seconds nor RFC 3339")
 
 
-def _invalid(what: str) -> InvalidInput:
-    return InvalidInput(
-        f"timestamp {what}", code="invalid_timestamp", details={"timestamp": ["invalid_format"]}
-    )
+def _invalid(field: str, what: str) -> InvalidInput:
+    return InvalidInput(f"{field} {what}", code="invalid_timestamp", details={field: ["invalid_format"]})

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from nozle_server.catalog.model import Plan
-from nozle_server.core.errors import Conflict, InvalidInput
+from nozle_server.core.errors import Conflict, InvalidInput, RuleBroken
 from nozle_server.core.ids import new_id, to_text
 from nozle_server.core.periods import BillingCalendar, BillingTime
 from nozle_server.customers.model import Customer
@@ -33,6 +33,8 @@ async def start_subscription(
             if running.plan_id == plan.id:
                 return running, False
             raise Conflict("the customer has a subscription to another plan", code="subscription_exists")
+    if customer.currency is not None and customer.currency != plan.current.currency:
+        raise RuleBroken("the customer is billed in another currency", code="currencies_does_not_match")
     if ending_at is not None and ending_at <= now:
         raise InvalidInput("ending_at lies in the past", details={"ending_at": ["value_is_out_of_range"]})
     subscription_id = new_id()

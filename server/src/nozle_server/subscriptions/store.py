@@ -59,6 +59,15 @@ async def list_of_customer(tx: Tx, org_id: UUID, customer_id: UUID) -> list[Subs
     return [from_row(row) for row in rows]
 
 
+async def get(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription:
+    """The subscription that something of ours refers to."""
+    row = await tx.fetchrow(
+        f"select {COLUMNS} from subscriptions where org_id = $1 and id = $2", org_id, subscription_id
+    )
+    assert row is not None, "subscriptions are never deleted"
+    return from_row(row)
+
+
 async def lock(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription | None:
     """The subscription, held until the transaction ends: while it is billed no event can be counted on it."""
     row = await tx.fetchrow(
@@ -134,27 +143,39 @@ async def terminate(tx: Tx, org_id: UUID, subscription_id: UUID, at: datetime) -
     )
 
 
-async def hold_for_events(
-    tx: Tx, org_id: UUID, external_customer_ids: Sequence[str], external_subscription_ids: Sequence[str]
+async def hold_running(
+    tx: Tx, org_id: UUID, external_customer_ids: Sequence[str], external_ids: Sequence[str]
 ) -> list[tuple[Subscription, str, Interval]]:
-    """Subscriptions of these customers, or with these ids, with the customer's external id and the plan's interval.
+    """Running subscriptions of these customers, or with these ids, with the customer's external id and the plan's
+    interval.
 
-    They cannot be billed until the transaction ends: an event that finds its period open is on that period's invoice.
+    They cannot be closed until the transaction ends: an event that finds its period open is on that period's invoice.
     """
+    return await _of_events(tx, org_id, external_customer_ids, external_ids, running=True)
+
+
+async def list_ended(
+    tx: Tx, org_id: UUID, external_customer_ids: Sequence[str], external_ids: Sequence[str]
+) -> list[tuple[Subscription, str, Interval]]:
+    """As `hold_running`, for those that have ended: they do not change any more, and nothing is held."""
+    return await _of_events(tx, org_id, external_customer_ids, external_ids, running=False)
+
+
+async def _of_events(
+    tx: Tx, org_id: UUID, external_customer_ids: Sequence[str], external_ids: Sequence[str], *, running: bool
+) -> list[tuple[Subscription, str, Interval]]:
     columns = ", ".join(f"s.{name}" for name in _NAMES)
     query = f"""
         select {columns}, c.external_id as external_customer_id, v.interval
         from subscriptions s
         join customers c on c.org_id = s.org_id and c.id = s.customer_id
         join plan_versions v on v.org_id = s.org_id and v.id = s.plan_version_id
-        where s.org_id = $1 and {{condition}} = any($2)
-        order by s.id for key share of s
+        where s.org_id = $1 and {{condition}} = any($2) and s.status {"=" if running else "<>"} 'active'
+        order by s.id {"for key share of s" if running else ""}
     """
     rows = []
     if external_customer_ids:
         rows += await tx.fetch(query.format(condition="c.external_id"), org_id, list(external_customer_ids))
-    if external_subscription_ids:
-        rows += await tx.fetch(
-            query.format(condition="s.external_id"), org_id, list(external_subscription_ids)
-        )
+    if external_ids:
+        rows += await tx.fetch(query.format(condition="s.external_id"), org_id, list(external_ids))
     return [(from_row(row), row["external_customer_id"], Interval(row["interval"])) for row in rows]

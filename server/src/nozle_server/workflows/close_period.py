@@ -1,11 +1,16 @@
-"""A billing period ends: invoice it and open the next one, or end the subscription."""
+"""A billing period ends, in two steps that commit on their own: it is closed and the next one opened; it is invoiced.
+
+Closing is short, because events wait for it. Invoicing reads all the period's usage, and nobody waits: what is in the
+period cannot change any more, since later events find it closed. An invoice that fails is put aside, and the customer
+goes on with a new period and its credits.
+"""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from nozle_server.catalog import plan_store
-from nozle_server.core.periods import Period
+from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
@@ -17,13 +22,16 @@ from nozle_server.subscriptions.model import Status
 from nozle_server.workflows.subscribe import open_period
 
 SUBSCRIPTION_TERMINATED = "subscription.terminated"
+INVOICE_PERIOD = "invoice_period"
+
+_TICK = timedelta(microseconds=1)
 
 
 async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: UUID, now: datetime) -> None:
-    """Close the current period, which ends at or before `now`, in one transaction: its invoice, the next period and
-    its credits. Harmless when it has been closed already.
+    """Close the current period, which ends at or before `now`, and open the next with its credits, or end the
+    subscription. Harmless when it has been closed already.
 
-    The subscription's row is held first, so that an event is either on this invoice or finds the period closed.
+    The subscription's row is held, so that an event is either in the period or finds it closed.
     """
     subscription = await subscriptions_store.lock(tx, org_id, subscription_id)
     if (
@@ -32,37 +40,51 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
         or subscription.current_period_end > now
     ):
         return
+    end = subscription.current_period_end
+    await due.schedule(
+        tx, org_id=org_id, kind=INVOICE_PERIOD, subject_id=subscription.id, due_at=end, now=now
+    )
+    if subscription.ending_at is not None and subscription.ending_at <= end:
+        await subscriptions_store.terminate(tx, org_id, subscription.id, end)
+        await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
+        return
+    version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
+    following = subscription.period_at(end, version.interval)
+    opened = replace(
+        subscription,
+        current_period_start=following.start,
+        current_period_end=following.end,
+        billed_through=end,
+    )
+    await subscriptions_store.open_period(
+        tx, org_id, subscription.id, start=following.start, end=following.end, billed_through=end
+    )
+    await open_period(tx, seams, opened, version, now=now)
+
+
+async def invoice_period(
+    tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: UUID, ended_at: datetime
+) -> None:
+    """Make the invoice of the period that ended at `ended_at`: its usage, and the fixed fee of that period or, paid in
+    advance, of the one that follows. A unique key keeps a second one out."""
+    subscription = await subscriptions_store.get(tx, org_id, subscription_id)
     version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
     _, plan_name = await plan_store.plan_names(tx, org_id, subscription.plan_id)
-    ended = Period(subscription.current_period_start, subscription.current_period_end)
-    is_last = subscription.ending_at is not None and subscription.ending_at <= ended.end
-    following = None if is_last else subscription.period_at(ended.end, version.interval)
+    period = subscription.period_at(ended_at - _TICK, version.interval)
+    is_last = subscription.terminated_at is not None and subscription.terminated_at <= ended_at
+    following = None if is_last else subscription.period_at(ended_at, version.interval)
     lines: list[InvoiceLine] = []
-    fee_period = following if version.pay_in_advance else ended
+    fee_period = following if version.pay_in_advance else period
     if fee_period is not None:
         lines.append(fee_line(subscription, version, plan_name, fee_period))
-    lines += await rate_usage(tx, seams, subscription, version, ended)
+    lines += await rate_usage(tx, seams, subscription, version, period)
     await finalize_invoice(
         tx,
         seams,
         subscription=subscription,
         version=version,
         reason=BillingReason.TERMINATING if is_last else BillingReason.PERIODIC,
-        period=ended,
+        period=period,
         lines=lines,
-        now=now,
+        now=ended_at,
     )
-    if following is None:
-        await subscriptions_store.terminate(tx, org_id, subscription.id, ended.end)
-        await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
-        return
-    await subscriptions_store.open_period(
-        tx, org_id, subscription.id, start=following.start, end=following.end, billed_through=ended.end
-    )
-    opened = replace(
-        subscription,
-        current_period_start=following.start,
-        current_period_end=following.end,
-        billed_through=ended.end,
-    )
-    await open_period(tx, seams, opened, version, now=now)

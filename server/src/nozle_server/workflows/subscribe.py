@@ -5,7 +5,7 @@ from uuid import UUID
 
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
-from nozle_server.catalog.queries import get_plan
+from nozle_server.catalog.queries import hold_plan
 from nozle_server.core.periods import BillingTime, Period
 from nozle_server.credits.model import GrantSource
 from nozle_server.credits.operations import grant_credits
@@ -38,7 +38,7 @@ async def subscribe(
 ) -> Subscription:
     """Start the subscription now; already on that plan, it is returned as it is and nothing happens."""
     customer = await lock_customer(tx, org_id, customer_id)
-    plan = await get_plan(tx, org_id, plan_code)
+    plan = await hold_plan(tx, org_id, plan_code)
     subscription, is_new = await start_subscription(
         tx,
         customer=customer,

@@ -11,7 +11,7 @@ from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
-from nozle_server.workflows.drain_due import drain_due
+from nozle_server.workflows.drain_due import ORDER, drain_due
 
 
 async def turn_clock(
@@ -43,6 +43,9 @@ async def _set_out(tx: Tx, org_id: UUID, to: datetime, real_now: datetime) -> da
             raise RuleBroken("the clock cannot go back once something was billed", code="clock_goes_forward")
         # Time stands still from here on, before anything is made that would lie in this organization's future.
         await clock_store.set_test_clock(tx, org_id, to)
-    if await due.anything_due(tx, org_id, to):
+    else:
+        # From real time on, so that what was overdue does not set the clock behind it.
+        await clock_store.set_test_clock(tx, org_id, real_now)
+    if await due.anything_due(tx, org_id, to, kinds=ORDER):
         return None
     return await clock_store.advance_test_clock(tx, org_id, to)

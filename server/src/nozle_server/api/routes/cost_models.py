@@ -86,7 +86,11 @@ ENDPOINTS = (
         ),
         tag="Costs and margin",
         body=CostModelDraft,
-        body_aliases={"billable_metric_code": "metric_code", "code": "metric_code"},
+        body_aliases={
+            "billable_metric_code": "metric_code",
+            "feature_code": "metric_code",
+            "code": "metric_code",
+        },
         reply_schema=_SHAPE,
         idempotent=True,
         example=Example(

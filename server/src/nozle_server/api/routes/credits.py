@@ -82,7 +82,7 @@ async def grant(call: Call) -> object:
         amount=parse_amount(Decimal(body.amount), "amount", minimum=Decimal(0), exclusive=True),
         source=source,
         now=call.now,
-        expires_at=None if body.expires_at is None else parse_timestamp(body.expires_at),
+        expires_at=None if body.expires_at is None else parse_timestamp(body.expires_at, "expires_at"),
         priority=body.priority,
         description=parse_text(body.description, "description"),
     )
@@ -225,6 +225,7 @@ ENDPOINTS = (
         ),
         errors=(404,),
         customer_data=CustomerData("path", "id", "credits:read"),
+        snapshot=True,
         example=Example(
             response={
                 "customer_id": "cust_123",
@@ -250,6 +251,7 @@ ENDPOINTS = (
         reply_schema=shape(transactions=array(ANY_OBJECT), next_cursor=optional(STRING)),
         errors=(404,),
         customer_data=CustomerData("path", "id", "credits:read"),
+        snapshot=True,
         example=Example(
             response={
                 "transactions": [

@@ -39,7 +39,7 @@ async def create(call: Call) -> object:
     if isinstance(call.body, CoreEventBody):
         return await create_core(call)
     body: DirectEvent = call.body
-    [answer] = await _ingest(call, [from_direct(body, call)], strict=True)
+    [answer] = await _ingest(call, [from_direct(body)], strict=True)
     return _one(answer)
 
 
@@ -64,7 +64,7 @@ async def create_batch(call: Call) -> object:
     events: list[MeterEvent | NozleError] = []
     for draft in drafts:
         try:
-            events.append(from_direct(read_entry(DIRECT_ENTRY, draft), call))
+            events.append(from_direct(read_entry(DIRECT_ENTRY, draft)))
         except NozleError as error:
             events.append(error)
     good = [event for event in events if isinstance(event, MeterEvent)]

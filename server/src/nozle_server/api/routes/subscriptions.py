@@ -58,7 +58,7 @@ async def create(call: Call) -> object:
         plan_code=parse_id(body.plan_code, "plan_code"),
         billing_time=billing_time,
         organization_timezone=organization.timezone,
-        ending_at=None if body.ending_at is None else parse_timestamp(body.ending_at),
+        ending_at=None if body.ending_at is None else parse_timestamp(body.ending_at, "ending_at"),
         now=call.now,
     )
     return {"subscription_id": subscription.external_id, "status": subscription.status}
@@ -91,7 +91,7 @@ def _standing(subscription: Subscription | None, plan: PlanFacts | None, call: C
             "cancel_at_period_end": False,
         }
     active = subscription.is_active_at(call.now)
-    status = "active" if active else "canceled"
+    status = "active" if active else "pending" if subscription.started_at > call.now else "canceled"
     period = subscription.period_at(call.now, plan.version.interval) if active else None
     start = period.start if period else subscription.current_period_start
     end = period.end if period else subscription.current_period_end
@@ -204,7 +204,7 @@ ENDPOINTS = (
         body=SubscribeBody,
         body_aliases={**_CUSTOMER_ALIASES, **_PLAN_ALIASES},
         reply_schema=shape(subscription_id=STRING, status=STRING),
-        errors=(404, 409),
+        errors=(404, 409, 422),
         idempotent=True,
         example=Example(
             request={"customer_id": "cust_123", "plan_code": "pro"},

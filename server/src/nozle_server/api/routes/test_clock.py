@@ -27,7 +27,7 @@ async def show(call: Call) -> object:
 async def turn(call: Call) -> object:
     if call.principal.mode is not Mode.TEST:
         raise NotAllowed("only an organization in test mode has a clock", code="live_mode")
-    to = parse_timestamp(call.body.now)
+    to = parse_timestamp(call.body.now, "now")
     services = call.services
     now = await turn_clock(
         services.database, services.seams, org_id=call.org_id, to=to, real_now=call.received_at

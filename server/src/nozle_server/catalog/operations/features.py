@@ -57,14 +57,18 @@ async def plan_feature(
     """The feature that a draft describes."""
     code = parse_id(draft.code, "code")
     metric = await get_metric(tx, org_id, draft.metric_code) if draft.metric_code else None
+    metric_id, metric_code = (metric.id, metric.code) if metric else (None, None)
+    if metric is None and previous is not None:
+        # A client that does not know the field must not make a limited feature unlimited by leaving it out.
+        metric_id, metric_code = previous.metric_id, previous.metric_code
     return Feature(
         org_id=org_id,
         id=previous.id if previous else new_id(),
         code=code,
         name=parse_text(draft.name, "name", max_bytes=255) or code,
         description=parse_text(draft.description, "description"),
-        metric_id=metric.id if metric else None,
-        metric_code=metric.code if metric else None,
+        metric_id=metric_id,
+        metric_code=metric_code,
         privileges=_privileges(draft),
         created_at=previous.created_at if previous else now,
         updated_at=now,

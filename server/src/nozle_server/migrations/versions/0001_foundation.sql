@@ -217,6 +217,8 @@ create table events (
     quantity numeric,
     unique_value text,
     model text,
+    input_tokens numeric not null default 0,
+    output_tokens numeric not null default 0,
     cost_cents numeric,
     cost_model_id uuid,
     precise_total_amount_cents numeric,
@@ -279,10 +281,14 @@ create table credit_accounts (
     customer_id uuid not null,
     credit_system text not null default 'credits',
     balance numeric(38, 12) not null default 0 check (balance >= 0),
+    granted numeric(38, 12) not null default 0,
+    consumed numeric(38, 12) not null default 0,
+    expired numeric(38, 12) not null default 0,
     last_sequence bigint not null default 0,
     created_at timestamptz not null,
     primary key (org_id, id),
     unique (org_id, customer_id, credit_system),
+    check (balance = granted - consumed - expired),
     foreign key (org_id, customer_id) references customers (org_id, id)
 );
 create table credit_grants (
@@ -397,7 +403,7 @@ create table invoice_lines (
     unique (org_id, invoice_id, position),
     foreign key (org_id, invoice_id) references invoices (org_id, id)
 );
-create index invoice_lines_by_period on invoice_lines (org_id, subscription_id, period_start);
+create index invoice_lines_by_period on invoice_lines (org_id, period_start);
 
 -- What falls due, in order. The test clock drains it synchronously; the job queue wakes a worker for real time.
 create table due_items (

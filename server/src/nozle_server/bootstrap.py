@@ -15,6 +15,8 @@ from nozle_server.catalog import plan_store
 from nozle_server.core.clock import Clock, SystemClock
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
+from nozle_server.entitlements.price_position import PricePositions
+from nozle_server.entitlements.queries import Economics
 from nozle_server.identity.key_cache import KeyCache
 from nozle_server.infra.change_bus import Change, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
@@ -50,7 +52,7 @@ class Services:
     keys: KeyCache
     metrics: Metrics
     seams: Seams
-    average_costs: AverageCosts
+    economics: Economics
     bus: PostgresChangeBus
 
     async def queue_metrics(self) -> str:
@@ -64,7 +66,7 @@ class Services:
     def forget_all(self) -> None:
         """Drop this process's caches."""
         self.keys.forget_all()
-        self.average_costs.forget_all()
+        self.economics.forget_all()
         plan_store.forget_decoded()
         costs_store.forget_decoded()
 
@@ -72,14 +74,15 @@ class Services:
 def build_services(database: Database, settings: Settings, clock: Clock) -> Services:
     """The services over a database, with the PostgreSQL adapters of all seams."""
     bus = PostgresChangeBus(database)
+    seams = Seams(PostgresEventLog(), PostgresUsageStore(), bus)
     return Services(
         database=database,
         settings=settings,
         clock=clock,
         keys=KeyCache(database),
         metrics=Metrics(),
-        seams=Seams(PostgresEventLog(), PostgresUsageStore(), bus),
-        average_costs=AverageCosts(),
+        seams=seams,
+        economics=Economics(AverageCosts(), PricePositions(), seams.usage_store),
         bus=bus,
     )
 

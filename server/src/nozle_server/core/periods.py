@@ -4,8 +4,7 @@ A `Period` is half-open: start included, end not, both UTC; neighbours touch and
 of billing periods are midnights in the customer's zone, counted from the anchor and never from the period
 before: an anchor on 31 January renews on 28 February and again on 31 March.
 
-A calendar is a value for one zone. When a customer's zone changes, the running period keeps the end it has,
-and a calendar with the new zone gives the ends of the periods after it.
+A calendar is a value for one zone; a subscription keeps the zone that it started with.
 
 As Lago: https://getlago.com/docs/guide/subscriptions/assign-plan (billing cycles) and
 https://getlago.com/docs/guide/plans/plan-model (pro-ratas).

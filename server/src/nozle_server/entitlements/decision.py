@@ -48,7 +48,7 @@ def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:
     decision = _against_limit(right, subscription.used)
     price = subscription.price
     revenue = (
-        marginal_price_cents(price, subscription.used, currency=subscription.currency)
+        marginal_price_cents(price, subscription.priced_units, currency=subscription.currency)
         if price
         else Decimal(0)
     )

@@ -39,7 +39,8 @@ class PlanRight:
 class SubscriptionFacts:
     """One subscription as it bears on the question. `right` None: its plan does not have the feature.
 
-    `used` is the metric's usage in the current period; `price` how the plan prices the metric, if it does.
+    `used` is the metric's usage in the current period; `price` how the plan would price the next unit, if it does, and
+    `priced_units` the usage that this price has priced so far.
     """
 
     status: Status
@@ -48,6 +49,7 @@ class SubscriptionFacts:
     right: PlanRight | None
     used: Decimal
     price: ChargeModel | None
+    priced_units: Decimal
     currency: str
 
     def is_active_at(self, now: datetime) -> bool:

@@ -7,14 +7,15 @@ from decimal import Decimal
 from uuid import UUID
 
 from nozle_server.catalog import plan_store
-from nozle_server.catalog.charge_models import ChargeModel
 from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.costs import queries as costs
 from nozle_server.entitlements import store
 from nozle_server.entitlements.decision import decide
 from nozle_server.entitlements.model import Decision, Facts, PlanRight, SubscriptionFacts
+from nozle_server.entitlements.price_position import PricePositions, depends_on_filters
 from nozle_server.entitlements.store import Asked, AskedSubscription
 from nozle_server.infra.database import Tx
+from nozle_server.infra.usage_store import UsageStore, Window
 from nozle_server.rating.filters import best_match
 from nozle_server.subscriptions.model import Subscription
 
@@ -32,9 +33,22 @@ class Question:
     subscription: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Economics:
+    """What unit economics are read from; the caches in it are a few seconds old at most."""
+
+    averages: costs.AverageCosts
+    positions: PricePositions
+    usage_store: UsageStore
+
+    def forget_all(self) -> None:
+        self.averages.forget_all()
+        self.positions.forget_all()
+
+
 async def can(
     tx: Tx,
-    averages: costs.AverageCosts,
+    economics: Economics,
     *,
     org_id: UUID,
     question: Question,
@@ -43,21 +57,22 @@ async def can(
 ) -> Decision:
     """Decide a question at the organization's time, which is read with the facts.
 
-    `with_costs` False leaves the merchant's costs at 0 for callers who may not see them, unless a margin floor is
-    enforced and needs them.
+    `with_costs` False leaves unit economics out for callers who may not see them, unless a margin floor is enforced
+    and needs them.
     """
     asked = await store.read(
         tx, org_id, customer=question.customer, code=question.feature, subscription=question.subscription
     )
     now = asked.test_now or real_now
+    needed = economics if with_costs or asked.margin_enforcement == "deny" else None
     subscriptions = tuple(
-        [await _subscription_facts(tx, asked, one, question, now) for one in asked.subscriptions]
+        [await _subscription_facts(tx, needed, asked, one, question, now) for one in asked.subscriptions]
     )
     cost = Decimal(0)
-    if asked.metric_id and asked.cost_model_ids and (with_costs or asked.margin_enforcement == "deny"):
+    if needed and asked.metric_id and asked.cost_model_ids:
         cost = await costs.unit_cost_cents(
             tx,
-            averages,
+            needed.averages,
             org_id=org_id,
             metric_id=asked.metric_id,
             cost_model_ids=asked.cost_model_ids,
@@ -76,18 +91,37 @@ async def can(
 
 
 async def _subscription_facts(
-    tx: Tx, asked: Asked, one: AskedSubscription, question: Question, now: datetime
+    tx: Tx,
+    economics: Economics | None,
+    asked: Asked,
+    one: AskedSubscription,
+    question: Question,
+    now: datetime,
 ) -> SubscriptionFacts:
     subscription = one.subscription
     version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
     charge = version.charge_for(asked.metric_id) if asked.metric_id else None
+    matched = best_match(charge.filters, question.metadata) if charge else None
+    used = _used(one, version, now)
+    priced = used
+    if economics and charge and depends_on_filters(charge) and subscription.is_active_at(now):
+        period = subscription.period_at(now, version.interval)
+        priced = await economics.positions.get(
+            tx,
+            economics.usage_store,
+            subscription=subscription,
+            charge=charge,
+            matched=matched,
+            window=Window(subscription.id, period.start, period.end),
+        )
     return SubscriptionFacts(
         status=subscription.status,
         started_at=subscription.started_at,
         ends_at=subscription.terminated_at or subscription.ending_at,
         right=_right(asked, one, charge),
-        used=_used(one, version, now),
-        price=_price(charge, question),
+        used=used,
+        price=matched.model if matched else charge.model if charge else None,
+        priced_units=priced,
         currency=version.currency,
     )
 
@@ -121,13 +155,6 @@ def _period_start(subscription: Subscription, version: PlanVersion, now: datetim
     if not subscription.is_active_at(now):
         return None
     return subscription.period_at(now, version.interval).start
-
-
-def _price(charge: Charge | None, question: Question) -> ChargeModel | None:
-    if charge is None:
-        return None
-    matched = best_match(charge.filters, question.metadata)
-    return matched.model if matched else charge.model
 
 
 def _decimal(value: object) -> Decimal | None:

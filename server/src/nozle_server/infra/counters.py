@@ -1,7 +1,8 @@
-"""Gapless numbers of an organization: invoice numbers, customers in order.
+"""Numbers of an organization in order: of invoices, of customers.
 
 The counter's row is locked until the caller's transaction ends, so a number given away by a transaction that rolls
-back is given again: no gaps, no twins, at the price that takers of one counter wait for each other.
+back is given again: no twins, and no gaps where every taker uses its number (invoices do; a customer that somebody
+else made meanwhile leaves one out), at the price that takers of one counter wait for each other.
 """
 
 from uuid import UUID

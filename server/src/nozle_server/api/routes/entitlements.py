@@ -33,7 +33,7 @@ async def check(call: Call) -> object:
     may_see_margin = call.principal.may_see_margin
     decision = await can(
         call.tx,
-        call.services.average_costs,
+        call.services.economics,
         org_id=call.org_id,
         question=question,
         with_costs=may_see_margin,

@@ -178,8 +178,9 @@ async def test_rows_survive_a_stop_and_settings_are_the_promised_ones(folder: Pa
 
 
 def test_a_new_data_directory_is_private(folder: Path) -> None:
+    """Nobody else can list it; root's can be walked through by the user whom PostgreSQL runs as."""
     with DataDirectory(folder / "new"):
-        assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "new").stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
 
 
 def test_a_second_server_is_refused_with_one_line(folder: Path) -> None:
@@ -428,6 +429,7 @@ async def test_a_folder_made_anew_does_not_inherit_the_rows_of_the_old_one(close
     async with a_server(closed_folder) as postgres:
         await execute(postgres, "create table kept as select 42 as value")
     shutil.rmtree(closed_folder)
+    closed_folder.mkdir(mode=0o700)
     async with a_server(closed_folder) as postgres:
         assert await execute(postgres, "select to_regclass('kept')") is None
         assert postgres.notice is not None

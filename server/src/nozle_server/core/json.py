@@ -62,8 +62,11 @@ def canonical(value: object) -> bytes:
 
 
 def _in_order(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {name: _in_order(value[name]) for name in sorted(value)}
-    if isinstance(value, list):
-        return [_in_order(item) for item in value]
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is dict or isinstance(value, Mapping):
+        return {name: _in_order(value[name]) for name in sorted(value)}  # type: ignore[index,call-overload]
+    if kind is list:
+        return [_in_order(item) for item in value]  # type: ignore[attr-defined]
     return value

@@ -55,6 +55,8 @@ class Subscription:
 
     def period_at(self, instant: datetime, interval: Interval) -> Period:
         """The billing period around an instant of the subscription's life, cut at its end."""
+        if self.current_period_start <= instant < self.current_period_end:
+            return Period(self.current_period_start, self.current_period_end)
         period = self.calendar(interval).period_at(instant)
         end = self.terminated_at or self.ending_at
         return period if end is None or end >= period.end else Period(period.start, end)

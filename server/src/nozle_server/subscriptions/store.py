@@ -165,17 +165,21 @@ async def _of_events(
     tx: Tx, org_id: UUID, external_customer_ids: Sequence[str], external_ids: Sequence[str], *, running: bool
 ) -> list[tuple[Subscription, str, Interval]]:
     columns = ", ".join(f"s.{name}" for name in _NAMES)
+    # Look-ups by key written out as such: a join is planned badly while the tables' statistics are young.
     query = f"""
-        select {columns}, c.external_id as external_customer_id, v.interval
+        select {columns},
+            (select external_id from customers where org_id = s.org_id and id = s.customer_id) as external_customer_id,
+            (select interval from plan_versions where org_id = s.org_id and id = s.plan_version_id) as interval
         from subscriptions s
-        join customers c on c.org_id = s.org_id and c.id = s.customer_id
-        join plan_versions v on v.org_id = s.org_id and v.id = s.plan_version_id
-        where s.org_id = $1 and {{condition}} = any($2) and s.status {"=" if running else "<>"} 'active'
+        where s.org_id = $1 and {{condition}} and s.status {"=" if running else "<>"} 'active'
         order by s.id {"for key share of s" if running else ""}
     """
+    of_customers = (
+        "s.customer_id = any(array(select id from customers where org_id = $1 and external_id = any($2)))"
+    )
     rows = []
     if external_customer_ids:
-        rows += await tx.fetch(query.format(condition="c.external_id"), org_id, list(external_customer_ids))
+        rows += await tx.fetch(query.format(condition=of_customers), org_id, list(external_customer_ids))
     if external_ids:
-        rows += await tx.fetch(query.format(condition="s.external_id"), org_id, list(external_ids))
+        rows += await tx.fetch(query.format(condition="s.external_id = any($2)"), org_id, list(external_ids))
     return [(from_row(row), row["external_customer_id"], Interval(row["interval"])) for row in rows]

@@ -1,5 +1,6 @@
 """All that a batch of events needs to know, read once, in a handful of queries."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,61 +27,73 @@ class KnownSubscription:
     interval: Interval
 
 
+class KnownSubscriptions:
+    """Found by customer and by id; a batch may name a thousand of each."""
+
+    def __init__(self, known: Sequence[KnownSubscription]) -> None:
+        self._by_customer: dict[str, list[KnownSubscription]] = defaultdict(list)
+        self._by_external_id: dict[str, KnownSubscription] = {}
+        self.by_id: dict[UUID, KnownSubscription] = {}
+        for one in known:
+            if one.subscription.id not in self.by_id:
+                self._by_customer[one.customer].append(one)
+            self._by_external_id[one.subscription.external_id] = one
+            self.by_id[one.subscription.id] = one
+
+    def of_customer(self, name: str) -> Sequence[KnownSubscription]:
+        return self._by_customer.get(name, ())
+
+    def with_external_id(self, external_id: str) -> KnownSubscription | None:
+        return self._by_external_id.get(external_id)
+
+    def can_take(self, event: MeterEvent, now: datetime) -> bool:
+        """Whether one of them runs when the event happened and is the one it means."""
+        at = event.occurred_at or now
+        if event.external_subscription_id:
+            named = self.with_external_id(event.external_subscription_id)
+            return named is not None and named.subscription.is_active_at(at)
+        return any(
+            one.subscription.is_active_at(at) for one in self.of_customer(event.external_customer_id or "")
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class EventFacts:
     """What the events of a batch name, by the merchant's ids and codes."""
 
     metrics: Mapping[str, Metric]
     customers: Mapping[str, UUID]
-    subscriptions: Sequence[KnownSubscription]
+    subscriptions: KnownSubscriptions
     cost_models: Mapping[str, Sequence[CostModel]]
-
-    def of_customer(self, name: str) -> list[KnownSubscription]:
-        return [one for one in self.subscriptions if one.customer == name]
-
-    def by_external_id(self, external_id: str) -> KnownSubscription | None:
-        return next((one for one in self.subscriptions if one.subscription.external_id == external_id), None)
 
 
 async def gather(tx: Tx, org_id: UUID, events: Sequence[MeterEvent], now: datetime) -> EventFacts:
-    """Read the facts. Running subscriptions are held until `tx` ends: none of them can be billed meanwhile."""
+    """Read the facts. Running subscriptions are held until `tx` ends: none of them can be closed meanwhile."""
     names = sorted({event.external_customer_id for event in events if event.external_customer_id})
     ids = sorted({event.external_subscription_id for event in events if event.external_subscription_id})
-    known = [
+    found = [
         KnownSubscription(*row) for row in await subscriptions_store.hold_running(tx, org_id, names, ids)
     ]
-    if not all(_is_matched(event, known, now) for event in events):
-        known += [
+    known = KnownSubscriptions(found)
+    if not all(known.can_take(event, now) for event in events):
+        found += [
             KnownSubscription(*row) for row in await subscriptions_store.list_ended(tx, org_id, names, ids)
         ]
-    customers = {one.customer: one.subscription.customer_id for one in known}
+        known = KnownSubscriptions(found)
+    customers = {one.customer: one.subscription.customer_id for one in found}
     if missing := [name for name in names if name not in customers]:
         customers |= await customers_store.find_ids(tx, org_id, missing)
-    found = await metric_store.find_metrics_with(
+    metrics = await metric_store.find_metrics_with(
         tx,
         org_id,
         sorted({event.code for event in events}),
         extra=costs_store.IDS_OF_METRIC.format(code="m.code"),
     )
     return EventFacts(
-        metrics={metric.code: metric for metric, _ in found},
+        metrics={metric.code: metric for metric, _ in metrics},
         customers=customers,
         subscriptions=known,
         cost_models={
-            metric.code: await costs_store.get_many(tx, org_id, of_metric) for metric, of_metric in found
+            metric.code: await costs_store.get_many(tx, org_id, of_metric) for metric, of_metric in metrics
         },
-    )
-
-
-def _is_matched(event: MeterEvent, known: Sequence[KnownSubscription], now: datetime) -> bool:
-    """Whether a running subscription can take the event: then the ended ones need not be read."""
-    at = event.occurred_at or now
-    return any(
-        one.subscription.is_active_at(at)
-        and (
-            one.subscription.external_id == event.external_subscription_id
-            if event.external_subscription_id
-            else one.customer == event.external_customer_id
-        )
-        for one in known
     )

@@ -89,13 +89,12 @@ async def _refused_or_known(
 async def _count(
     tx: Tx, seams: Seams, org_id: UUID, stored: Sequence[EventRecord], facts: EventFacts
 ) -> None:
-    known = {one.subscription.id: one for one in facts.subscriptions}
     counted = []
     for event in stored:
         if event.status != "counted":
             continue
         assert event.subscription_id is not None, "only a matched event is counted"
-        one = known[event.subscription_id]
+        one = facts.subscriptions.by_id[event.subscription_id]
         start = one.subscription.period_at(event.occurred_at, one.interval).start
         counted.append((event, facts.metrics[event.code].aggregation, start))
     if counted:

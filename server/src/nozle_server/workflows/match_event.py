@@ -78,7 +78,7 @@ def match_event(event: MeterEvent, facts: EventFacts, now: datetime) -> Match:
     at = event.occurred_at or now
     name = event.external_customer_id
     if event.external_subscription_id:
-        named = facts.by_external_id(event.external_subscription_id)
+        named = facts.subscriptions.with_external_id(event.external_subscription_id)
         if (
             named is None
             or (name is not None and named.customer != name)
@@ -89,7 +89,9 @@ def match_event(event: MeterEvent, facts: EventFacts, now: datetime) -> Match:
     customer_id = facts.customers.get(name or "")
     if name is None or customer_id is None:
         return Match(name, None, None, "customer_not_found")
-    running = [one.subscription for one in facts.of_customer(name) if one.subscription.is_active_at(at)]
+    running = [
+        one.subscription for one in facts.subscriptions.of_customer(name) if one.subscription.is_active_at(at)
+    ]
     if not running:
         return Match(name, customer_id, None, "subscription_not_found")
     return Match(name, customer_id, max(running, key=lambda one: (one.started_at, one.id)), None)

@@ -17,7 +17,7 @@ from harness.report import Report
 from harness.server import Server, serving
 
 CONNECTIONS = (1, 16, 64)
-SECONDS = 5
+SECONDS, MAX_SECONDS = 5, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,10 @@ def main(*parts: Part, description: str) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="1 second, no 64 connections, install nothing")
     options = parser.parse_args()
+    if not 1 <= options.seconds <= MAX_SECONDS:
+        parser.error(f"--seconds is 1 to {MAX_SECONDS}")
     report = Report(as_json=options.json)
-    seconds, connections = (1, CONNECTIONS[:-1]) if options.quick else (max(1, options.seconds), CONNECTIONS)
+    seconds, connections = (1, CONNECTIONS[:-1]) if options.quick else (options.seconds, CONNECTIONS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(parts, report, seconds, connections, install=not options.quick))

@@ -13,7 +13,6 @@ from harness.measurement import BenchError, Measurement
 from harness.traffic import Traffic, drawing
 
 HOST = "127.0.0.1"
-LONGEST_ANSWER_S = 60.0
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.measurement import BenchError
 
 GRACE_S = 20.0
+LONGEST_RUN_S = 600.0
 
 
 @asynccontextmanager
@@ -31,13 +32,16 @@ async def running(
         await _stop(process)
 
 
-async def run(*command: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Run a command to its end; what it wrote. BenchError when it fails."""
+async def run(*command: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command to its end; what it wrote. BenchError when it fails or takes very long."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=PIPE, stderr=STDOUT, env=environment, cwd=cwd, start_new_session=True
+        *command, stdout=PIPE, stderr=STDOUT, env=environment, start_new_session=True
     )
     try:
-        output, _ = await process.communicate()
+        async with asyncio.timeout(LONGEST_RUN_S):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        raise BenchError(f"{Path(command[0]).name} did not end within {LONGEST_RUN_S:.0f} s") from None
     finally:
         await _stop(process)
     text = output.decode(errors="replace")

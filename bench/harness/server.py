@@ -65,12 +65,13 @@ async def serving() -> AsyncIterator[Server]:
         environment = {**inherited, "NOZLE_DATA_DIR": str(folder), "NOZLE_LOG_LEVEL": "warning"}
         async with running(_COMMAND, "serve", "--port", "0", log=log, environment=environment) as process:
             port = await _port_of(process)
-            if port is None:
-                raise BenchError(f"the server did not start: {_end_of(log)}")
-            database_url = find_running(folder)
-            if database_url is None:
-                raise BenchError("the server's database is not to be found")
-            yield Server(port, database_url, environment)
+            try:
+                database_url = find_running(folder)
+                if port is None or database_url is None:
+                    raise BenchError("the server did not start")
+                yield Server(port, database_url, environment)
+            except BenchError as error:
+                raise BenchError(f"{error}\n{_end_of(log)}") from None
 
 
 @contextmanager
@@ -101,4 +102,5 @@ async def _port_of(process: asyncio.subprocess.Process) -> int | None:
 
 
 def _end_of(log: Path) -> str:
+    """What the server said last, for whoever has to find out what went wrong."""
     return log.read_text(errors="replace")[-2000:]

@@ -1,6 +1,7 @@
 """The unit economics of `can()` stand where the invoice will price the next unit."""
 
 import pytest
+
 from world import World
 
 pytestmark = pytest.mark.database

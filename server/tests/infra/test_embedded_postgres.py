@@ -429,7 +429,7 @@ async def test_a_folder_made_anew_does_not_inherit_the_rows_of_the_old_one(close
     async with a_server(closed_folder) as postgres:
         await execute(postgres, "create table kept as select 42 as value")
     shutil.rmtree(closed_folder)
-    closed_folder.mkdir(mode=0o700)
+    await asyncio.to_thread(closed_folder.mkdir, mode=0o700)
     async with a_server(closed_folder) as postgres:
         assert await execute(postgres, "select to_regclass('kept')") is None
         assert postgres.notice is not None

@@ -109,8 +109,11 @@ class Database:
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection outside any transaction, for single statements that only read."""
         try:
-            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
-                connection = await self._pool.acquire()
+            try:
+                async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                    connection = await self._pool.acquire()
+            except TimeoutError:
+                raise Unavailable("every database connection is busy, try again", code="too_busy") from None
             try:
                 yield connection
             except (TimeoutError, asyncio.CancelledError):

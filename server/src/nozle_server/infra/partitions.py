@@ -10,7 +10,12 @@ import structlog
 
 log = structlog.get_logger()
 
-_MADE_BY_ANOTHER_SERVER = (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError)
+# Whichever of the catalogue's unique keys (table, its row type, their names) the other server took first.
+_MADE_BY_ANOTHER_SERVER = (
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.UniqueViolationError,
+)
 _POSTPONED = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.CheckViolationError)
 
 

@@ -1,4 +1,4 @@
-"""The schema's rules, read from PostgreSQL's own catalogue after all migrations (design/scale.md, section 4)."""
+"""The schema's rules, read from PostgreSQL's own catalogue after all migrations."""
 
 import pytest
 

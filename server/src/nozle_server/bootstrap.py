@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -59,7 +58,7 @@ class Services:
         """Prometheus text about the job queue."""
         return await queue_metrics(self.database)
 
-    async def reload(self, tx: Tx, org_id: UUID, _now: datetime) -> None:
+    async def reload(self, tx: Tx, org_id: UUID) -> None:
         """Have every process drop its caches when `tx` commits."""
         await self.bus.publish(tx, Change(org_id, CACHES_RELOADED, str(org_id)))
 
@@ -161,7 +160,7 @@ async def background(services: Services) -> AsyncIterator[None]:
     queue = JobQueue(services.database)
 
     async def drain(org_id: UUID) -> None:
-        await drain_in_real_time(services, org_id)
+        await drain_due(services.database, services.seams, org_id=org_id, until=services.clock.now())
 
     Worker(services.database, queue, services.clock, drain)
     async with AsyncExitStack() as stack:
@@ -170,11 +169,6 @@ async def background(services: Services) -> AsyncIterator[None]:
         await _in_background(stack, queue.run())
         stack.push_async_callback(queue.stop)
         yield
-
-
-async def drain_in_real_time(services: Services, org_id: UUID) -> None:
-    """Do what is due in an organization that lives on real time; a test clock is drained by turning it."""
-    await drain_due(services.database, services.seams, org_id=org_id, until=services.clock.now())
 
 
 async def _react(services: Services) -> None:

@@ -42,7 +42,7 @@ class AnyServices:
     async def queue_metrics(self) -> str:
         return "# TYPE nozle_queue_size gauge\nnozle_queue_size 0\n"
 
-    async def reload(self, _tx: object, org_id: UUID, _now: datetime) -> None:
+    async def reload(self, _tx: object, org_id: UUID) -> None:
         self.reloaded.append(org_id)
 
 

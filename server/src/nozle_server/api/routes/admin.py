@@ -6,7 +6,7 @@ _RELOADED = {"ok": True, "message": "caches reloaded", "reloaded": ["plans", "en
 
 
 async def reload(call: Call) -> object:
-    await call.services.reload(call.tx, call.org_id, call.now)
+    await call.services.reload(call.tx, call.org_id)
     return _RELOADED
 
 

@@ -20,6 +20,7 @@ class Aggregation(StrEnum):
     MAX = "max_agg"
     UNIQUE_COUNT = "unique_count_agg"
     LATEST = "latest_agg"
+    WEIGHTED_SUM = "weighted_sum_agg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,12 @@ class MetricFilter:
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A billable metric. `field_name` is the property that is summed, compared or told apart; with an `expression`
-    the quantity is computed from several properties instead."""
+    the quantity is computed from several properties instead.
+
+    A `recurring` metric carries its quantity over from period to period. `rounding_function` (round, ceil or floor) is
+    applied to a period's quantity, to `rounding_precision` decimals (None: 0; negative: tens, hundreds).
+    `weighted_interval` ("seconds") belongs to a weighted sum.
+    """
 
     org_id: UUID
     id: UUID
@@ -46,6 +52,10 @@ class Metric:
     filters: tuple[MetricFilter, ...]
     created_at: datetime
     updated_at: datetime
+    recurring: bool = False
+    weighted_interval: str | None = None
+    rounding_function: str | None = None
+    rounding_precision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,23 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
+class AddOn:
+    """What is sold once: by itself on an invoice, or with every period as a fixed charge. `amount_cents` in minor units."""
+
+    org_id: UUID
+    id: UUID
+    code: str
+    name: str
+    invoice_display_name: str | None
+    description: str | None
+    amount_cents: int
+    currency: str
+    tax_codes: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ChargeFilter:
     """Another price for the events whose properties have one of the named values, for every key named."""
 
@@ -82,11 +109,19 @@ class ChargeFilter:
     values: Mapping[str, tuple[str, ...]]
     model: ChargeModel
     invoice_display_name: str | None
+    pricing_group_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A metric priced within a plan. Events are priced by the filter they match best, the rest by `model`."""
+    """A metric priced within a plan. Events are priced by the filter they match best, the rest by `model`.
+
+    `pricing_group_keys` are properties whose every combination of values is priced and shown on its own.
+    `pay_in_advance` prices each event when it comes instead of the period when it ends; then `invoiceable` says whether
+    an invoice follows at once, and `regroup_paid_fees` ("invoice") that paid fees are listed on one at the period's end.
+    `prorated` counts a recurring metric's quantity by the part of the period it was there. `min_amount_cents` is what a
+    period costs at least, in minor units. `tax_codes` stand above the plan's, the customer's and the organization's.
+    """
 
     id: UUID
     metric_id: UUID
@@ -95,13 +130,64 @@ class Charge:
     filters: tuple[ChargeFilter, ...]
     invoice_display_name: str | None
     created_at: datetime
+    code: str | None = None
+    pay_in_advance: bool = False
+    invoiceable: bool = True
+    regroup_paid_fees: str | None = None
+    prorated: bool = False
+    min_amount_cents: int = 0
+    tax_codes: tuple[str, ...] = ()
+    pricing_group_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FixedCharge:
+    """A number of units of an add-on in every period, priced by a standard, graduated or volume model; no events."""
+
+    id: UUID
+    add_on_id: UUID
+    add_on_code: str
+    model: ChargeModel
+    units: Decimal
+    invoice_display_name: str | None
+    created_at: datetime
+    code: str | None = None
+    pay_in_advance: bool = False
+    prorated: bool = False
+    tax_codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumCommitment:
+    """What a billing period of the plan costs at least, in minor units; less is trued up when the period is billed."""
+
+    id: UUID
+    amount_cents: int
+    invoice_display_name: str | None
+    tax_codes: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UsageThreshold:
+    """Usage of this much, in minor units over the subscription's life, is invoiced at once (progressive billing).
+
+    A `recurring` threshold is reached again each time that much more has been used after the last of the others.
+    """
+
+    id: UUID
+    amount_cents: int
+    display_name: str | None
+    recurring: bool
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class PlanVersion:
     """What a plan costs: immutable; its subscribers keep it when the plan gets another.
 
-    `amount_cents` is the fixed fee of one period in minor units; `credits` are granted each period.
+    `amount_cents` is the fixed fee of one period in minor units; `credits` are granted each period. A version with
+    `overrides` belongs to a single subscription and is a changed copy of that version.
     """
 
     org_id: UUID
@@ -115,10 +201,27 @@ class PlanVersion:
     credits: Decimal
     charges: tuple[Charge, ...]
     created_at: datetime
+    invoice_display_name: str | None = None
+    trial_days: Decimal = Decimal(0)
+    bill_charges_monthly: bool = False
+    bill_fixed_charges_monthly: bool = False
+    minimum_commitment: MinimumCommitment | None = None
+    usage_thresholds: tuple[UsageThreshold, ...] = ()
+    fixed_charges: tuple[FixedCharge, ...] = ()
+    tax_codes: tuple[str, ...] = ()
+    overrides: UUID | None = None
+
+    @property
+    def usage_interval(self) -> Interval:
+        """How long a period of usage is: a month where charges of a longer plan are billed monthly."""
+        return Interval.MONTHLY if self.bill_charges_monthly and self.interval in _LONG else self.interval
 
     def charge_for(self, metric_id: UUID) -> Charge | None:
         """The charge on a metric; None when the plan does not price it."""
         return next((charge for charge in self.charges if charge.metric_id == metric_id), None)
+
+
+_LONG = (Interval.SEMIANNUAL, Interval.YEARLY)
 
 
 @dataclass(frozen=True, slots=True)

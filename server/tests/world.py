@@ -393,12 +393,23 @@ _FAULTS = {
         select o.id from outbox o where o.org_id = $1 and o.kind like 'credits.%'
             and not exists (select 1 from ledger_entries e
                 where e.org_id = o.org_id and e.id::text = o.payload ->> 'entry_id')""",
-    "an invoice's total is not the sum of its lines": """
+    "an invoice's fees and taxes are not the sums of its lines": """
         select i.id from invoices i left join invoice_lines l on l.org_id = i.org_id and l.invoice_id = i.id
-        where i.org_id = $1 group by i.org_id, i.id having i.total_amount_cents <> coalesce(sum(l.amount_cents), 0)""",
+        where i.org_id = $1 and i.status in ('draft', 'finalized', 'voided') group by i.org_id, i.id
+        having i.fees_amount_cents <> coalesce(sum(l.amount_cents), 0)
+            or i.taxes_amount_cents <> coalesce(sum(l.taxes_amount_cents), 0)""",
+    "an invoice was not reduced by its credits": """
+        select i.id from invoices i left join invoice_credits c on c.org_id = i.org_id and c.invoice_id = i.id
+        where i.org_id = $1 and i.status in ('draft', 'finalized', 'voided') group by i.org_id, i.id
+        having i.coupons_amount_cents + i.progressive_billing_credit_amount_cents + i.credit_notes_amount_cents
+            + i.prepaid_credit_amount_cents <> coalesce(sum(c.amount_cents), 0)""",
+    "an invoice's total does not follow from its parts": """
+        select id from invoices where org_id = $1 and total_amount_cents <> fees_amount_cents - coupons_amount_cents
+            - progressive_billing_credit_amount_cents + taxes_amount_cents - credit_notes_amount_cents
+            - prepaid_credit_amount_cents""",
     "invoice numbers have a gap": """
         select sequential_id from (select sequential_id, row_number() over (order by sequential_id) as place
-            from invoices where org_id = $1) i where sequential_id <> place""",
+            from invoices where org_id = $1 and sequential_id is not null) i where sequential_id <> place""",
     "an event is stored twice, or its id is not claimed by it": """
         select e.transaction_id from events e left join event_ids i on i.org_id = e.org_id
             and i.transaction_id = e.transaction_id and i.event_id = e.id and i.occurred_at = e.occurred_at
@@ -408,7 +419,8 @@ _FAULTS = {
             where e.org_id = i.org_id and e.occurred_at = i.occurred_at and e.id = i.event_id)""",
     "events on an invoice are not the events of its period": """
         select l.subscription_id, l.metric_id, l.period_start from invoice_lines l
-        where l.org_id = $1 and l.kind = 'charge'
+        where l.org_id = $1 and l.kind = 'charge' and not l.pay_in_advance and l.adjusts_invoice_id is null
+            and l.true_up_of is null
         group by l.org_id, l.invoice_id, l.subscription_id, l.charge_id, l.metric_id, l.period_start, l.period_end
         having sum(l.events_count) <> (select count(*) from events e where e.org_id = l.org_id and e.status = 'counted'
             and e.subscription_id = l.subscription_id and e.metric_id = l.metric_id

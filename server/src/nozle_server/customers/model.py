@@ -11,7 +11,8 @@ from uuid import UUID
 class Customer:
     """A customer of an organization, known to the merchant by `external_id`.
 
-    `details` holds the further fields of Core's customer object (legal_name, country, metadata ...) as sent.
+    `details` holds the further fields of Core's customer object (legal_name, country, metadata ...) as sent. Billing terms
+    (days to pay, days of grace for drafts, whether invoices of zero are made) are None where the organization's hold.
     """
 
     org_id: UUID
@@ -23,6 +24,9 @@ class Customer:
     currency: str | None
     timezone: str | None
     details: Mapping[str, Any]
+    net_payment_term: int | None
+    invoice_grace_period: int | None
+    finalize_zero_invoices: bool | None
     created_at: datetime
     updated_at: datetime
 

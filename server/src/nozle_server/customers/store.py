@@ -11,7 +11,8 @@ from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
 
 _COLUMNS = (
-    "org_id, id, external_id, sequential_id, name, email, currency, timezone, details, created_at, updated_at"
+    "org_id, id, external_id, sequential_id, name, email, currency, timezone, details, net_payment_term,"
+    " invoice_grace_period, finalize_zero_invoices, created_at, updated_at"
 )
 
 
@@ -43,6 +44,17 @@ async def lock(tx: Tx, org_id: UUID, external_id: str) -> Customer | None:
     return from_row(row) if row else None
 
 
+async def lock_by_id(tx: Tx, org_id: UUID, customer_id: UUID) -> Customer:
+    """As `lock`, for a customer that something of ours refers to."""
+    row = await tx.fetchrow(
+        f"select {_COLUMNS} from customers where org_id = $1 and id = $2 for no key update",
+        org_id,
+        customer_id,
+    )
+    assert row is not None, "customers are only marked as deleted"
+    return from_row(row)
+
+
 async def update(tx: Tx, org_id: UUID, changes: CustomerChanges, now: datetime) -> Customer | None:
     """Set what is given on an existing customer; None when there is none."""
     row = await tx.fetchrow(
@@ -72,7 +84,9 @@ async def insert(
     number = await next_number(tx, org_id, "customers")
     row = await tx.fetchrow(
         f"""
-        insert into customers ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
+        insert into customers (org_id, id, external_id, sequential_id, name, email, currency, timezone, details,
+            created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
         on conflict (org_id, external_id) do nothing
         returning {_COLUMNS}
         """,

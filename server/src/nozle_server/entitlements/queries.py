@@ -105,7 +105,7 @@ async def _subscription_facts(
     used = _used(one, version, now)
     priced = used
     if economics and charge and depends_on_filters(charge) and subscription.is_active_at(now):
-        period = subscription.period_at(now, version.interval)
+        period = subscription.period_at(now, version.usage_interval)
         priced = await economics.positions.get(
             tx,
             economics.usage_store,
@@ -154,7 +154,7 @@ def _period_start(subscription: Subscription, version: PlanVersion, now: datetim
         return subscription.current_period_start
     if not subscription.is_active_at(now):
         return None
-    return subscription.period_at(now, version.interval).start
+    return subscription.period_at(now, version.usage_interval).start
 
 
 def _decimal(value: object) -> Decimal | None:

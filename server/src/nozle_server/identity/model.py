@@ -1,9 +1,11 @@
 """Organizations (the merchants), their API keys, and who a request speaks for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 
@@ -25,7 +27,9 @@ class KeyKind(Enum):
 class Organization:
     """The merchant using Nozle; `workspace_id` on the wire.
 
-    `test_now` is the test clock's instant, or None while the organization lives on real time.
+    `test_now` is the test clock's instant, or None while the organization lives on real time. Customers without terms of
+    their own pay within `net_payment_term` days, and get drafts for `invoice_grace_period` days before an invoice is
+    final. `details` holds the further fields of Core's organization (legal name, address, ...).
     """
 
     id: UUID
@@ -39,6 +43,11 @@ class Organization:
     min_margin_percent: Decimal | None
     test_now: datetime | None
     created_at: datetime
+    net_payment_term: int
+    invoice_grace_period: int
+    finalize_zero_invoices: bool
+    document_number_prefix: str
+    details: Mapping[str, Any]
 
     def now(self, real_now: datetime) -> datetime:
         """The organization's time: its test clock if it has been set, else real time."""

@@ -14,7 +14,8 @@ from nozle_server.infra.database import Tx
 
 _ORGANIZATION = """
     id, name, mode, default_currency, timezone, publishable_key_access, show_margin_to_publishable_keys,
-    margin_enforcement, min_margin_percent, test_now, created_at
+    margin_enforcement, min_margin_percent, test_now, created_at, net_payment_term, invoice_grace_period,
+    finalize_zero_invoices, document_number_prefix, details
 """
 _KEY = "id, org_id, kind, hint, name, created_at, revoked_at"
 
@@ -28,6 +29,11 @@ SETTINGS = frozenset(
         "show_margin_to_publishable_keys",
         "margin_enforcement",
         "min_margin_percent",
+        "net_payment_term",
+        "invoice_grace_period",
+        "finalize_zero_invoices",
+        "document_number_prefix",
+        "details",
     )
 )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal, localcontext
 
 from nozle_server.catalog.charge_models import ChargeModel
@@ -16,26 +17,26 @@ from nozle_server.rating.rate import RatedLine, Usage, needs_transactions, rate
 from nozle_server.subscriptions.model import Subscription
 
 
-def fee_line(subscription: Subscription, version: PlanVersion, plan_name: str, period: Period) -> InvoiceLine:
+def fee_line(
+    subscription: Subscription, version: PlanVersion, plan_name: str, period: Period, now: datetime
+) -> InvoiceLine:
     """The plan's fixed fee for a period; for a part of one, by days in the subscription's zone."""
     days, whole_days = proration(subscription.calendar(version.interval), period)
     with localcontext(EXACT):
         exact = divide(Decimal(version.amount_cents) * days, Decimal(whole_days))
     step = {"kind": "fixed_fee", "days": days, "whole_days": whole_days, "amount_cents": exact}
     return InvoiceLine(
+        org_id=version.org_id,
         id=new_id(),
-        position=0,
         kind=LineKind.SUBSCRIPTION,
+        customer_id=subscription.customer_id,
+        currency=version.currency,
+        created_at=now,
         subscription_id=subscription.id,
         plan_id=version.plan_id,
         plan_version_id=version.id,
-        charge_id=None,
-        charge_filter_id=None,
-        metric_id=None,
-        metric_code=None,
-        description=f"{plan_name}, {version.interval} fee",
+        description=version.invoice_display_name or f"{plan_name}, {version.interval} fee",
         units=Decimal(1),
-        events_count=0,
         exact_amount_cents=exact,
         amount_cents=to_cents(exact),
         period_start=period.start,
@@ -58,16 +59,23 @@ def usage_query(charge: Charge, aggregation: Aggregation, windows: Sequence[Wind
 
 
 def charge_lines(
-    subscription: Subscription, version: PlanVersion, charge: Charge, period: Period, rows: Sequence[UsageRow]
+    subscription: Subscription,
+    version: PlanVersion,
+    charge: Charge,
+    period: Period,
+    rows: Sequence[UsageRow],
+    now: datetime,
 ) -> list[InvoiceLine]:
     """A charge's lines from one window's usage: its own price always, a filter's when some event matched it."""
     filters = in_order_of_match(charge.filters)
     by_filter = {row.filter_index: row for row in rows}
-    lines = [_charge_line(subscription, version, charge, None, charge.model, period, by_filter.get(None))]
+    lines = [
+        _charge_line(subscription, version, charge, None, charge.model, period, by_filter.get(None), now)
+    ]
     for index, one in enumerate(filters):
         if index in by_filter:
             lines.append(
-                _charge_line(subscription, version, charge, one, one.model, period, by_filter[index])
+                _charge_line(subscription, version, charge, one, one.model, period, by_filter[index], now)
             )
     return lines
 
@@ -80,6 +88,7 @@ def _charge_line(
     model: ChargeModel,
     period: Period,
     row: UsageRow | None,
+    now: datetime,
 ) -> InvoiceLine:
     rated = _rate(model, row, version.currency)
     name = charge.invoice_display_name or charge.metric_code
@@ -87,9 +96,12 @@ def _charge_line(
         values = ", ".join(value for _, values in sorted(charge_filter.values.items()) for value in values)
         name = charge_filter.invoice_display_name or f"{name} ({values})"
     return InvoiceLine(
+        org_id=version.org_id,
         id=new_id(),
-        position=0,
         kind=LineKind.CHARGE,
+        customer_id=subscription.customer_id,
+        currency=version.currency,
+        created_at=now,
         subscription_id=subscription.id,
         plan_id=version.plan_id,
         plan_version_id=version.id,
@@ -113,8 +125,3 @@ def _rate(model: ChargeModel, row: UsageRow | None, currency: str) -> RatedLine:
         return rate(model, Usage(Decimal(0), 0), currency=currency)
     transactions = row.transactions if needs_transactions(model) else ()
     return rate(model, Usage(row.units, row.events_count, transactions), currency=currency)
-
-
-def total_cents(lines: Sequence[InvoiceLine]) -> int:
-    """Totals add the rounded lines, so that what is shown adds up."""
-    return sum(line.amount_cents for line in lines)

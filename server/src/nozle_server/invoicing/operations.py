@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 from nozle_server.catalog import metric_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.ids import new_id
-from nozle_server.core.periods import Period, local_date
+from nozle_server.core.periods import Period, local_date, start_of_day
+from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
@@ -15,14 +18,23 @@ from nozle_server.infra.seams import Seams
 from nozle_server.infra.usage_store import Window
 from nozle_server.invoicing import lines as invoice_lines
 from nozle_server.invoicing import store
-from nozle_server.invoicing.model import BillingReason, Invoice, InvoiceLine
+from nozle_server.invoicing.drafts import InvoiceDraft
+from nozle_server.invoicing.model import (
+    Invoice,
+    InvoiceLine,
+    InvoiceStatus,
+)
+from nozle_server.invoicing.terms import Terms, lock_terms
 from nozle_server.subscriptions.model import Subscription
 
 INVOICE_FINALIZED = "invoice.finalized"
+INVOICE_DRAFTED = "invoice.drafted"
+FINALIZE_INVOICE = "finalize_invoice"
+DRAFT_NUMBER = "DRAFT"
 
 
 async def rate_usage(
-    tx: Tx, seams: Seams, subscription: Subscription, version: PlanVersion, period: Period
+    tx: Tx, seams: Seams, subscription: Subscription, version: PlanVersion, period: Period, now: datetime
 ) -> list[InvoiceLine]:
     """The charge lines of one subscription for one period, from the events as they are stored now."""
     lines: list[InvoiceLine] = []
@@ -31,48 +43,159 @@ async def rate_usage(
         window = Window(subscription.id, period.start, period.end)
         query = invoice_lines.usage_query(charge, metric.aggregation, [window])
         rows = await seams.usage_store.usage(tx, subscription.org_id, query)
-        lines += invoice_lines.charge_lines(subscription, version, charge, period, rows)
+        lines += invoice_lines.charge_lines(subscription, version, charge, period, rows, now)
     return lines
 
 
-async def finalize_invoice(
+async def issue_invoice(
     tx: Tx,
     seams: Seams,
+    draft: InvoiceDraft,
     *,
-    subscription: Subscription,
-    version: PlanVersion,
-    reason: BillingReason,
-    period: Period,
-    lines: Sequence[InvoiceLine],
     now: datetime,
-) -> Invoice:
-    """Number, total and store an invoice of these lines; it never changes afterwards. Due on its issuing date."""
-    number = await next_number(tx, subscription.org_id, "invoices")
-    issued_on = local_date(now, subscription.timezone)
-    total = invoice_lines.total_cents(lines)
-    invoice = Invoice(
-        org_id=subscription.org_id,
-        id=new_id(),
-        sequential_id=number,
-        number=f"INV-{number:03d}",
-        customer_id=subscription.customer_id,
-        subscription_id=subscription.id,
-        invoice_type="subscription",
-        billing_reason=reason,
-        status="finalized",
-        payment_status="pending" if total > 0 else "succeeded",
-        currency=version.currency,
-        period_start=period.start,
-        period_end=period.end,
-        fees_amount_cents=total,
-        total_amount_cents=total,
-        issuing_date=issued_on,
-        payment_due_date=issued_on,
-        created_at=now,
-        finalized_at=now,
-        lines=tuple(replace(line, position=position) for position, line in enumerate(lines)),
-    )
-    await store.insert(tx, invoice)
-    payload = {"number": invoice.number, "total_amount_cents": total, "currency": invoice.currency}
-    await seams.change_bus.publish(tx, Change(invoice.org_id, INVOICE_FINALIZED, str(invoice.id), payload))
+    rewrite: Invoice | None = None,
+    final: bool = False,
+) -> Invoice | None:
+    """Make an invoice of these lines: with coupons and taxes; final with a number, credits and wallets, or a draft while
+    the customer's grace period lasts. None where it comes to zero and such invoices are not wanted.
+
+    `rewrite` is the draft, held by the caller, that it takes the place of; `final` ends that draft's grace. Dated by the
+    day of `now` in the customer's zone. A unique key keeps a second invoice of one period out.
+    """
+    terms = await lock_terms(tx, draft.org_id, draft.customer_id)
+    waits = draft.may_wait and terms.invoice_grace_period > 0 and not final
+    invoice = _new_invoice(draft, terms, now, rewrite)
+    fees = sum(line.amount_cents for line in invoice.lines)
+    if fees == 0 and not terms.finalize_zero_invoices and not waits:
+        if rewrite is not None:
+            await store.replace_draft(tx, replace(invoice, status=InvoiceStatus.CLOSED))
+        return None
+    invoice = _with_totals(invoice)
+    invoice = _wait(invoice, terms, now, rewrite) if waits else await _finalize(tx, invoice, terms, now)
+    if rewrite is None:
+        await store.insert(tx, invoice)
+    else:
+        await store.replace_draft(tx, invoice)
+    if waits:
+        assert invoice.finalize_at is not None, "a draft knows when it ends"
+        await due.schedule(
+            tx,
+            org_id=invoice.org_id,
+            kind=FINALIZE_INVOICE,
+            subject_id=invoice.id,
+            due_at=invoice.finalize_at,
+            now=now,
+        )
+    payload = {
+        "number": invoice.number,
+        "total_amount_cents": invoice.total_amount_cents,
+        "currency": invoice.currency,
+    }
+    kind = INVOICE_DRAFTED if waits else INVOICE_FINALIZED
+    await seams.change_bus.publish(tx, Change(invoice.org_id, kind, str(invoice.id), payload))
     return invoice
+
+
+def _new_invoice(draft: InvoiceDraft, terms: Terms, now: datetime, rewrite: Invoice | None) -> Invoice:
+    invoice_id = rewrite.id if rewrite else new_id()
+    lines = tuple(
+        replace(line, invoice_id=invoice_id, position=position) for position, line in enumerate(draft.lines)
+    )
+    return Invoice(
+        org_id=draft.org_id,
+        id=invoice_id,
+        sequential_id=None,
+        number=DRAFT_NUMBER,
+        customer_id=draft.customer_id,
+        invoice_type=draft.invoice_type,
+        status=InvoiceStatus.DRAFT,
+        payment_status="pending",
+        currency=draft.currency,
+        timezone=terms.timezone,
+        fees_amount_cents=sum(line.amount_cents for line in lines),
+        progressive_billing_credit_amount_cents=0,
+        coupons_amount_cents=0,
+        sub_total_excluding_taxes_amount_cents=0,
+        taxes_amount_cents=0,
+        taxes_rate=Decimal(0),
+        sub_total_including_taxes_amount_cents=0,
+        credit_notes_amount_cents=0,
+        prepaid_credit_amount_cents=0,
+        total_amount_cents=0,
+        total_paid_amount_cents=0,
+        net_payment_term=terms.net_payment_term if draft.net_payment_term is None else draft.net_payment_term,
+        issuing_date=None,
+        payment_due_date=None,
+        finalize_at=None,
+        created_at=rewrite.created_at if rewrite else now,
+        updated_at=now,
+        finalized_at=None,
+        metadata=rewrite.metadata if rewrite else (),
+        lines=lines,
+        subscriptions=draft.subscriptions,
+    )
+
+
+def _with_totals(invoice: Invoice) -> Invoice:
+    """The amounts that follow from the lines and what reduces them."""
+    excluding = (
+        invoice.fees_amount_cents
+        - invoice.progressive_billing_credit_amount_cents
+        - invoice.coupons_amount_cents
+    )
+    including = excluding + invoice.taxes_amount_cents
+    total = including - invoice.credit_notes_amount_cents - invoice.prepaid_credit_amount_cents
+    return replace(
+        invoice,
+        sub_total_excluding_taxes_amount_cents=excluding,
+        sub_total_including_taxes_amount_cents=including,
+        total_amount_cents=total,
+    )
+
+
+def _wait(invoice: Invoice, terms: Terms, now: datetime, rewrite: Invoice | None) -> Invoice:
+    """A draft, and when its grace ends: at the start of the day that it will be dated with."""
+    if rewrite is not None and rewrite.finalize_at is not None:
+        return replace(
+            invoice,
+            finalize_at=rewrite.finalize_at,
+            issuing_date=rewrite.issuing_date,
+            payment_due_date=rewrite.payment_due_date,
+        )
+    issued_on = local_date(now, terms.timezone) + timedelta(days=terms.invoice_grace_period)
+    return replace(
+        invoice,
+        finalize_at=start_of_day(issued_on, terms.timezone),
+        issuing_date=issued_on,
+        payment_due_date=issued_on + timedelta(days=invoice.net_payment_term),
+    )
+
+
+async def _finalize(tx: Tx, invoice: Invoice, terms: Terms, now: datetime) -> Invoice:
+    number = await next_number(tx, invoice.org_id, "invoices")
+    issued_on = local_date(now, terms.timezone)
+    return replace(
+        invoice,
+        sequential_id=number,
+        number=f"{terms.document_number_prefix}-{number:03d}",
+        status=InvoiceStatus.FINALIZED,
+        payment_status="pending" if invoice.total_amount_cents > 0 else "succeeded",
+        issuing_date=issued_on,
+        payment_due_date=issued_on + timedelta(days=invoice.net_payment_term),
+        finalized_at=now,
+        lines=tuple(
+            replace(line, payment_status="pending" if invoice.total_amount_cents > 0 else "succeeded")
+            for line in invoice.lines
+        ),
+    )
+
+
+async def get_invoice(tx: Tx, org_id: UUID, invoice_id: UUID) -> Invoice:
+    """An invoice that something of ours refers to."""
+    invoice = await store.find(tx, org_id, invoice_id)
+    assert invoice is not None, "invoices are never deleted"
+    return invoice
+
+
+def of_subscription(lines: Sequence[InvoiceLine], subscription_id: UUID) -> list[InvoiceLine]:
+    return [line for line in lines if line.subscription_id == subscription_id]

@@ -1,93 +1,350 @@
 """All SQL of invoices, and rows <-> values."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from nozle_server.infra.database import Tx
-from nozle_server.invoicing.model import BillingReason, Invoice, InvoiceLine, LineKind
+from nozle_server.invoicing.model import (
+    AppliedTax,
+    BillingReason,
+    CreditKind,
+    Invoice,
+    InvoiceCredit,
+    InvoiceLine,
+    InvoiceStatus,
+    InvoiceSubscription,
+    InvoiceType,
+    LineKind,
+)
 
-_INVOICE = [field.name for field in fields(Invoice) if field.name != "lines"]
+_PARTS = ("lines", "subscriptions", "credits")
+INVOICE_COLUMNS = tuple(field.name for field in fields(Invoice) if field.name not in _PARTS)
 LINE_COLUMNS = tuple(field.name for field in fields(InvoiceLine))
+_SUBSCRIPTION_COLUMNS = tuple(field.name for field in fields(InvoiceSubscription))
+_CREDIT_COLUMNS = tuple(field.name for field in fields(InvoiceCredit))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceFilter:
+    """Which invoices a list shows; None and () do not restrict. Dates are issuing dates, both included."""
+
+    customer_id: UUID | None = None
+    subscription_id: UUID | None = None
+    statuses: tuple[str, ...] = ()
+    payment_statuses: tuple[str, ...] = ()
+    invoice_types: tuple[str, ...] = ()
+    currency: str | None = None
+    issued_from: date | None = None
+    issued_to: date | None = None
+    amount_from: int | None = None
+    amount_to: int | None = None
+    overdue_on: date | None = None
+    dispute_lost: bool | None = None
+    search: str | None = None
 
 
 def invoice_from_row(row: asyncpg.Record) -> Invoice:
-    values = {name: row[name] for name in _INVOICE}
-    values["billing_reason"] = BillingReason(row["billing_reason"])
-    values["fees_amount_cents"] = int(row["fees_amount_cents"])
-    values["total_amount_cents"] = int(row["total_amount_cents"])
+    values = {name: row[name] for name in INVOICE_COLUMNS}
+    for name in values:
+        if name.endswith("_amount_cents"):
+            values[name] = int(values[name])
+    values["invoice_type"] = InvoiceType(values["invoice_type"])
+    values["status"] = InvoiceStatus(values["status"])
+    values["applied_taxes"] = taxes_from_json(values["applied_taxes"])
+    values["metadata"] = tuple(values["metadata"])
+    values["error_details"] = tuple(values["error_details"])
     return Invoice(**values)
 
 
 def line_from_row(row: asyncpg.Record) -> InvoiceLine:
     values = {name: row[name] for name in LINE_COLUMNS}
-    values["kind"] = LineKind(row["kind"])
-    values["amount_cents"] = int(row["amount_cents"])
-    values["steps"] = tuple(row["steps"])
+    values["kind"] = LineKind(values["kind"])
+    values["amount_cents"] = int(values["amount_cents"])
+    values["taxes_amount_cents"] = int(values["taxes_amount_cents"])
+    values["steps"] = tuple(values["steps"])
+    values["applied_taxes"] = taxes_from_json(values["applied_taxes"])
     return InvoiceLine(**values)
 
 
-async def insert(tx: Tx, invoice: Invoice) -> None:
-    """Store an invoice with its lines; the database checks when the transaction commits that they add up."""
-    places = ", ".join(f"${n}" for n in range(1, len(_INVOICE) + 1))
-    await tx.execute(
-        f"insert into invoices ({', '.join(_INVOICE)}) values ({places})",
-        *(getattr(invoice, name) for name in _INVOICE),
+def taxes_from_json(rows: Sequence[Any]) -> tuple[AppliedTax, ...]:
+    return tuple(
+        AppliedTax(**{**row, "tax_id": UUID(row["tax_id"]), "rate": Decimal(row["rate"])}) for row in rows
     )
-    places = ", ".join(f"${n}" for n in range(1, len(LINE_COLUMNS) + 3))
-    await tx.executemany(
-        f"insert into invoice_lines (org_id, invoice_id, {', '.join(LINE_COLUMNS)}) values ({places})",
-        [(invoice.org_id, invoice.id, *_line_values(line)) for line in invoice.lines],
-    )
+
+
+def taxes_to_json(taxes: Sequence[AppliedTax]) -> list[dict[str, Any]]:
+    return [asdict(tax) for tax in taxes]
 
 
 def _line_values(line: InvoiceLine) -> list[Any]:
-    return [list(line.steps) if name == "steps" else getattr(line, name) for name in LINE_COLUMNS]
+    changed = {"steps": list(line.steps), "applied_taxes": taxes_to_json(line.applied_taxes)}
+    return [changed[name] if name in changed else getattr(line, name) for name in LINE_COLUMNS]
 
 
-async def list_of_customer(
-    tx: Tx, org_id: UUID, customer_id: UUID | None, *, limit: int, offset: int
-) -> tuple[list[Invoice], int]:
-    """A page of invoices with their lines, newest first, of one customer or of all, and how many there are."""
-    total = await tx.fetchval(
-        "select count(*) from invoices where org_id = $1 and ($2::uuid is null or customer_id = $2)",
-        org_id,
-        customer_id,
+def _invoice_values(invoice: Invoice) -> list[Any]:
+    changed = {
+        "applied_taxes": taxes_to_json(invoice.applied_taxes),
+        "metadata": list(invoice.metadata),
+        "error_details": list(invoice.error_details),
+    }
+    return [changed[name] if name in changed else getattr(invoice, name) for name in INVOICE_COLUMNS]
+
+
+async def insert(tx: Tx, invoice: Invoice) -> None:
+    """Store an invoice with its parts; the database checks when the transaction commits that they add up."""
+    await tx.execute(
+        f"insert into invoices ({', '.join(INVOICE_COLUMNS)}) values ({_places(len(INVOICE_COLUMNS))})",
+        *_invoice_values(invoice),
     )
-    rows = await tx.fetch(
-        f"""select {", ".join(_INVOICE)} from invoices where org_id = $1 and ($2::uuid is null or customer_id = $2)
-            order by sequential_id desc limit $3 offset $4""",
-        org_id,
-        customer_id,
-        limit,
-        offset,
+    await _insert_parts(tx, invoice)
+
+
+async def replace_draft(tx: Tx, invoice: Invoice) -> None:
+    """Write a draft, or a failed invoice, anew: as a later draft, or finalized. Refused by the database for any other."""
+    await tx.execute(
+        "delete from invoice_lines where org_id = $1 and invoice_id = $2", invoice.org_id, invoice.id
     )
-    return await _with_lines(tx, org_id, [invoice_from_row(row) for row in rows]), total
+    await tx.execute(
+        "delete from invoice_credits where org_id = $1 and invoice_id = $2", invoice.org_id, invoice.id
+    )
+    await tx.execute(
+        "delete from invoice_subscriptions where org_id = $1 and invoice_id = $2", invoice.org_id, invoice.id
+    )
+    # The parts go in while the invoice is still a draft.
+    await _insert_parts(tx, invoice)
+    changes = ", ".join(f"{name} = ${n}" for n, name in enumerate(INVOICE_COLUMNS, start=1))
+    updated = await tx.execute(
+        f"update invoices set {changes} where org_id = $1 and id = $2 and status in ('draft', 'failed')",
+        *_invoice_values(invoice),
+    )
+    assert updated == "UPDATE 1", "only a draft is written anew, and by who locked it"
+
+
+async def _insert_parts(tx: Tx, invoice: Invoice) -> None:
+    await insert_lines(tx, invoice.lines)
+    if invoice.subscriptions:
+        columns = ("org_id", "invoice_id", *_SUBSCRIPTION_COLUMNS)
+        await tx.executemany(
+            f"insert into invoice_subscriptions ({', '.join(columns)}) values ({_places(len(columns))})",
+            [
+                (invoice.org_id, invoice.id, *(getattr(one, name) for name in _SUBSCRIPTION_COLUMNS))
+                for one in invoice.subscriptions
+            ],
+        )
+    if invoice.credits:
+        columns = ("org_id", "invoice_id", *_CREDIT_COLUMNS)
+        await tx.executemany(
+            f"insert into invoice_credits ({', '.join(columns)}) values ({_places(len(columns))})",
+            [
+                (invoice.org_id, invoice.id, *(getattr(one, name) for name in _CREDIT_COLUMNS))
+                for one in invoice.credits
+            ],
+        )
+
+
+async def insert_lines(tx: Tx, lines: Sequence[InvoiceLine]) -> None:
+    """Store lines, on the invoices they name or, paid in advance, on none yet."""
+    if lines:
+        await tx.executemany(
+            f"insert into invoice_lines ({', '.join(LINE_COLUMNS)}) values ({_places(len(LINE_COLUMNS))})",
+            [_line_values(line) for line in lines],
+        )
 
 
 async def find(tx: Tx, org_id: UUID, invoice_id: UUID) -> Invoice | None:
     row = await tx.fetchrow(
-        f"select {', '.join(_INVOICE)} from invoices where org_id = $1 and id = $2", org_id, invoice_id
+        f"select {', '.join(INVOICE_COLUMNS)} from invoices where org_id = $1 and id = $2", org_id, invoice_id
     )
-    return (await _with_lines(tx, org_id, [invoice_from_row(row)]))[0] if row else None
+    return (await with_parts(tx, org_id, [invoice_from_row(row)]))[0] if row else None
 
 
-async def _with_lines(tx: Tx, org_id: UUID, invoices: Sequence[Invoice]) -> list[Invoice]:
+async def lock(tx: Tx, org_id: UUID, invoice_id: UUID) -> Invoice | None:
+    """As `find`, held until the transaction ends."""
+    row = await tx.fetchrow(
+        f"select {', '.join(INVOICE_COLUMNS)} from invoices where org_id = $1 and id = $2 for update",
+        org_id,
+        invoice_id,
+    )
+    return (await with_parts(tx, org_id, [invoice_from_row(row)]))[0] if row else None
+
+
+async def list_invoices(
+    tx: Tx, org_id: UUID, wanted: InvoiceFilter, *, limit: int, offset: int
+) -> tuple[list[Invoice], int]:
+    """A page of invoices with their parts, newest first, and how many there are."""
+    where, values = _conditions(org_id, wanted)
+    total = await tx.fetchval(f"select count(*) from invoices i where {where}", *values)
+    columns = ", ".join(f"i.{name}" for name in INVOICE_COLUMNS)
     rows = await tx.fetch(
-        f"""select invoice_id, {", ".join(LINE_COLUMNS)} from invoice_lines where org_id = $1 and invoice_id = any($2)
+        f"""select {columns} from invoices i where {where}
+            order by i.created_at desc, i.sequential_id desc nulls first, i.id desc
+            limit ${len(values) + 1} offset ${len(values) + 2}""",
+        *values,
+        limit,
+        offset,
+    )
+    return await with_parts(tx, org_id, [invoice_from_row(row) for row in rows]), total
+
+
+def _conditions(org_id: UUID, wanted: InvoiceFilter) -> tuple[str, list[Any]]:
+    values: list[Any] = [org_id]
+    conditions = ["i.org_id = $1"]
+
+    def also(condition: str, value: object) -> None:
+        if value is not None and value != ():
+            values.append(list(value) if isinstance(value, tuple) else value)
+            conditions.append(condition.format(f"${len(values)}"))
+
+    also("i.customer_id = {}", wanted.customer_id)
+    also(
+        """exists (select 1 from invoice_subscriptions s where s.org_id = i.org_id and s.invoice_id = i.id
+                and s.subscription_id = {})""",
+        wanted.subscription_id,
+    )
+    also("i.status = any({})", wanted.statuses)
+    also("i.payment_status = any({})", wanted.payment_statuses)
+    also("i.invoice_type = any({})", wanted.invoice_types)
+    also("i.currency = {}", wanted.currency)
+    also("i.issuing_date >= {}", wanted.issued_from)
+    also("i.issuing_date <= {}", wanted.issued_to)
+    also("i.total_amount_cents >= {}", wanted.amount_from)
+    also("i.total_amount_cents <= {}", wanted.amount_to)
+    also(
+        "i.status = 'finalized' and i.payment_status <> 'succeeded' and i.payment_due_date < {}",
+        wanted.overdue_on,
+    )
+    also("(i.payment_dispute_lost_at is not null) = {}", wanted.dispute_lost)
+    also("(strpos(lower(i.number), lower({0})) > 0 or i.id::text = {0})", wanted.search)
+    return " and ".join(conditions), values
+
+
+async def with_parts(tx: Tx, org_id: UUID, invoices: Sequence[Invoice]) -> list[Invoice]:
+    """The invoices with their lines, subscriptions and credits: three queries, however many they are."""
+    ids = [invoice.id for invoice in invoices]
+    if not ids:
+        return []
+    lines: dict[UUID, list[InvoiceLine]] = {one: [] for one in ids}
+    for row in await tx.fetch(
+        f"""select {", ".join(LINE_COLUMNS)} from invoice_lines where org_id = $1 and invoice_id = any($2)
             order by invoice_id, position""",
         org_id,
-        [invoice.id for invoice in invoices],
+        ids,
+    ):
+        lines[row["invoice_id"]].append(line_from_row(row))
+    subscriptions: dict[UUID, list[InvoiceSubscription]] = {one: [] for one in ids}
+    for row in await tx.fetch(
+        f"""select invoice_id, {", ".join(_SUBSCRIPTION_COLUMNS)} from invoice_subscriptions
+            where org_id = $1 and invoice_id = any($2) order by invoice_id, period_start, subscription_id""",
+        org_id,
+        ids,
+    ):
+        part = {name: row[name] for name in _SUBSCRIPTION_COLUMNS}
+        subscriptions[row["invoice_id"]].append(
+            InvoiceSubscription(**{**part, "reason": BillingReason(part["reason"])})
+        )
+    credits: dict[UUID, list[InvoiceCredit]] = {one: [] for one in ids}
+    for row in await tx.fetch(
+        f"""select invoice_id, {", ".join(_CREDIT_COLUMNS)} from invoice_credits
+            where org_id = $1 and invoice_id = any($2) order by invoice_id, created_at, id""",
+        org_id,
+        ids,
+    ):
+        part = {name: row[name] for name in _CREDIT_COLUMNS}
+        credits[row["invoice_id"]].append(
+            InvoiceCredit(
+                **{**part, "kind": CreditKind(part["kind"]), "amount_cents": int(part["amount_cents"])}
+            )
+        )
+    return [
+        replace(
+            invoice,
+            lines=tuple(lines[invoice.id]),
+            subscriptions=tuple(subscriptions[invoice.id]),
+            credits=tuple(credits[invoice.id]),
+        )
+        for invoice in invoices
+    ]
+
+
+async def find_line(tx: Tx, org_id: UUID, line_id: UUID) -> InvoiceLine | None:
+    row = await tx.fetchrow(
+        f"select {', '.join(LINE_COLUMNS)} from invoice_lines where org_id = $1 and id = $2", org_id, line_id
     )
-    lines: dict[UUID, list[InvoiceLine]] = {}
-    for row in rows:
-        lines.setdefault(row["invoice_id"], []).append(line_from_row(row))
-    return [replace(invoice, lines=tuple(lines.get(invoice.id, ()))) for invoice in invoices]
+    return line_from_row(row) if row else None
+
+
+async def lines_of_period(
+    tx: Tx, org_id: UUID, subscription_id: UUID, start: datetime, end: datetime
+) -> list[InvoiceLine]:
+    """Everything ever billed for a subscription's period, corrections included, but no drafts."""
+    columns = ", ".join(f"l.{name}" for name in LINE_COLUMNS)
+    rows = await tx.fetch(
+        f"""
+        select {columns} from invoice_lines l
+        left join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
+        where l.org_id = $1 and l.subscription_id = $2 and l.period_start >= $3 and l.period_end <= $4
+          and (l.invoice_id is null or i.status in ('finalized', 'voided'))
+        order by l.created_at, l.invoice_id, l.position
+        """,
+        org_id,
+        subscription_id,
+        start,
+        end,
+    )
+    return [line_from_row(row) for row in rows]
+
+
+async def set_payment(
+    tx: Tx,
+    org_id: UUID,
+    invoice_id: UUID,
+    *,
+    payment_status: str,
+    total_paid_amount_cents: int,
+    now: datetime,
+) -> None:
+    """Where the payment of an invoice stands; its lines follow."""
+    await tx.execute(
+        """update invoices set payment_status = $3, total_paid_amount_cents = $4, updated_at = $5
+           where org_id = $1 and id = $2""",
+        org_id,
+        invoice_id,
+        payment_status,
+        total_paid_amount_cents,
+        now,
+    )
+    await tx.execute(
+        "update invoice_lines set payment_status = $3 where org_id = $1 and invoice_id = $2",
+        org_id,
+        invoice_id,
+        payment_status,
+    )
+
+
+async def set_voided(tx: Tx, org_id: UUID, invoice_id: UUID, now: datetime) -> None:
+    await tx.execute(
+        "update invoices set status = 'voided', voided_at = $3, updated_at = $3 where org_id = $1 and id = $2",
+        org_id,
+        invoice_id,
+        now,
+    )
+    await tx.execute(
+        "update invoice_subscriptions set voided = true where org_id = $1 and invoice_id = $2",
+        org_id,
+        invoice_id,
+    )
 
 
 async def any_invoice(tx: Tx, org_id: UUID) -> bool:
     """Whether the organization has ever billed anything."""
     return bool(await tx.fetchval("select exists (select 1 from invoices where org_id = $1)", org_id))
+
+
+def _places(count: int) -> str:
+    return ", ".join(f"${n}" for n in range(1, count + 1))

@@ -40,16 +40,14 @@ async def revenue(
     begun = now + timedelta(microseconds=1)
     so_far = Range(within.start, begun if within.end is None else min(begun, within.end))
     rows: list[RevenueRow] = []
-    timezones = await store.subscription_timezones(
-        tx, org_id, {priced.line.subscription_id for priced in lines}
-    )
+    timezones = await store.subscription_timezones(tx, org_id, {one.subscription_id for one in lines})
     charges: dict[tuple[UUID, UUID], list[PricedLine]] = defaultdict(list)
-    for priced in lines:
-        if priced.line.kind is LineKind.SUBSCRIPTION:
-            rows += _fee_by_day(priced, timezones[priced.line.subscription_id], so_far)
+    for one in lines:
+        if one.line.kind is LineKind.CHARGE:
+            assert one.line.charge_id is not None
+            charges[one.plan_version_id, one.line.charge_id].append(one)
         else:
-            assert priced.line.charge_id is not None
-            charges[priced.line.plan_version_id, priced.line.charge_id].append(priced)
+            rows += _fee_by_day(one, timezones[one.subscription_id], so_far)
     for (version_id, charge_id), of_charge in charges.items():
         version = await plan_store.get_plan_version(tx, org_id, version_id)
         charge = next(one for one in version.charges if one.id == charge_id)
@@ -74,9 +72,9 @@ async def _lines_to_come(
             continue
         if not version.pay_in_advance:  # else it is on an invoice already
             for subscription, period in subscriptions:
-                lines.append(_priced(fee_line(subscription, version, "", period), subscription, version))
+                lines.append(_exact(fee_line(subscription, version, "", period, now)))
         for charge in version.charges:
-            lines += await _charge_lines_to_come(tx, seams, version, charge, subscriptions)
+            lines += await _charge_lines_to_come(tx, seams, version, charge, subscriptions, now)
     return lines
 
 
@@ -85,7 +83,7 @@ def _periods_to_come(subscription: Subscription, version: PlanVersion, now: date
     period = Period(subscription.current_period_start, subscription.current_period_end)
     yield period
     while period.end <= now and subscription.is_active_at(period.end):
-        period = subscription.period_at(period.end, version.interval)
+        period = subscription.period_at(period.end, version.usage_interval)
         yield period
 
 
@@ -95,6 +93,7 @@ async def _charge_lines_to_come(
     version: PlanVersion,
     charge: Charge,
     subscriptions: Sequence[tuple[Subscription, Period]],
+    now: datetime,
 ) -> list[PricedLine]:
     metric = await metric_store.get_metric_by_id(tx, version.org_id, charge.metric_id)
     windows = [Window(subscription.id, period.start, period.end) for subscription, period in subscriptions]
@@ -104,22 +103,21 @@ async def _charge_lines_to_come(
         by_window[row.window].append(row)
     lines = []
     for number, (subscription, period) in enumerate(subscriptions):
-        for line in charge_lines(subscription, version, charge, period, by_window[number]):
-            lines.append(_priced(line, subscription, version))
+        for line in charge_lines(subscription, version, charge, period, by_window[number], now):
+            lines.append(_exact(line))
     return lines
 
 
-def _priced(line: InvoiceLine, subscription: Subscription, version: PlanVersion) -> PricedLine:
-    return PricedLine(line, subscription.customer_id, version.currency, line.exact_amount_cents)
+def _exact(line: InvoiceLine) -> PricedLine:
+    return store.priced(line, line.exact_amount_cents)
 
 
 def _fee_by_day(priced: PricedLine, timezone: str, within: Range) -> list[RevenueRow]:
     """A fee's equal parts, each at the start of its local day (the first at the start of the period)."""
-    line = priced.line
-    starts = _days(line.period_start, line.period_end, timezone)
+    starts = _days(priced.period_start, priced.period_end, timezone)
     parts = allocate_exact(priced.amount_cents, [Decimal(1)] * len(starts))
     return [
-        RevenueRow(priced.customer_id, line.plan_id, None, "", start, part)
+        RevenueRow(priced.line.customer_id, priced.plan_id, None, "", start, part)
         for start, part in zip(starts, parts, strict=True)
         if within.contains(start)
     ]
@@ -139,12 +137,10 @@ async def _usage_by_hour(
 ) -> list[RevenueRow]:
     """Charge lines shared out over the hours and AI models of the usage behind them."""
     metric = await metric_store.get_metric_by_id(tx, org_id, charge.metric_id)
-    paid = [priced for priced in lines if priced.amount_cents]
+    paid = [one for one in lines if one.amount_cents]
     windows = {
-        (priced.line.subscription_id, priced.line.period_start): Window(
-            priced.line.subscription_id, priced.line.period_start, priced.line.period_end
-        )
-        for priced in paid
+        (one.subscription_id, one.period_start): Window(one.subscription_id, one.period_start, one.period_end)
+        for one in paid
     }
     numbers = {key: number for number, key in enumerate(windows)}
     filters = in_order_of_match(charge.filters)
@@ -162,27 +158,27 @@ async def _usage_by_hour(
         filter_id = None if row.filter_index is None else filters[row.filter_index].id
         behind[row.window, filter_id].append(row)
     shared: list[RevenueRow] = []
-    for priced in paid:
-        number = numbers[priced.line.subscription_id, priced.line.period_start]
-        usage = behind[number, priced.line.charge_filter_id]
-        shared += _share_out(priced, usage, metric.aggregation, metric.code, within)
+    for one in paid:
+        number = numbers[one.subscription_id, one.period_start]
+        usage = behind[number, one.line.charge_filter_id]
+        shared += _share_out(one, usage, metric.aggregation, metric.code, within)
     return shared
 
 
 def _share_out(
     priced: PricedLine, usage: Sequence[UsageRow], aggregation: Aggregation, metric_code: str, within: Range
 ) -> list[RevenueRow]:
-    line = priced.line
+    customer_id = priced.line.customer_id
     if not usage:  # a flat amount that nothing was used for
-        at, known = line.period_start, within.contains(line.period_start)
-        row = RevenueRow(priced.customer_id, line.plan_id, metric_code, "unknown", at, priced.amount_cents)
+        at, known = priced.period_start, within.contains(priced.period_start)
+        row = RevenueRow(customer_id, priced.plan_id, metric_code, "unknown", at, priced.amount_cents)
         return [row] if known else []
     weights = [row.units if aggregation in _ADDITIVE else Decimal(row.events_count) for row in usage]
     if any(weight < 0 for weight in weights) or not any(weights):
         weights = [Decimal(row.events_count) for row in usage]
     parts = allocate_exact(priced.amount_cents, weights)
     return [
-        RevenueRow(priced.customer_id, line.plan_id, metric_code, row.group[1], row.group[0], part)
+        RevenueRow(customer_id, priced.plan_id, metric_code, row.group[1], row.group[0], part)
         for row, part in zip(usage, parts, strict=True)
         if row.group[2]
     ]

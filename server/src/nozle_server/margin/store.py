@@ -16,12 +16,33 @@ from nozle_server.subscriptions.model import Subscription
 
 @dataclass(frozen=True, slots=True)
 class PricedLine:
-    """An invoice line, stored or as it would be made now, with the currency and customer it is for."""
+    """A line of a subscription, stored or as it would be made now, with what it counts for."""
 
     line: InvoiceLine
-    customer_id: UUID
-    currency: str
     amount_cents: Decimal
+    subscription_id: UUID
+    plan_id: UUID
+    plan_version_id: UUID
+    period_start: datetime
+    period_end: datetime
+
+
+def priced(line: InvoiceLine, amount_cents: Decimal) -> PricedLine:
+    """A line that belongs to a subscription's period."""
+    assert line.subscription_id, "a line of a subscription"
+    assert line.plan_id, "a subscription has a plan"
+    assert line.plan_version_id, "a subscription has a plan"
+    assert line.period_start, "a subscription's line has a period"
+    assert line.period_end, "a subscription's line has a period"
+    return PricedLine(
+        line,
+        amount_cents,
+        line.subscription_id,
+        line.plan_id,
+        line.plan_version_id,
+        line.period_start,
+        line.period_end,
+    )
 
 
 async def costs(tx: Tx, org_id: UUID, within: Range, *, currency: str) -> list[CostRow]:
@@ -55,13 +76,14 @@ async def costs(tx: Tx, org_id: UUID, within: Range, *, currency: str) -> list[C
 
 
 async def invoiced_lines(tx: Tx, org_id: UUID, within: Range, *, currency: str) -> list[PricedLine]:
-    """Lines of finalized invoices whose period touches the range, as settled."""
+    """Lines of finalized invoices, or paid in advance and not invoiced, whose period touches the range, as settled."""
     columns = ", ".join(f"l.{name}" for name in LINE_COLUMNS)
     rows = await tx.fetch(
         f"""
-        select {columns}, i.customer_id, i.currency from invoice_lines l
-        join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
-        where l.org_id = $1 and i.status = 'finalized' and i.currency = $4
+        select {columns} from invoice_lines l
+        left join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
+        where l.org_id = $1 and (l.invoice_id is null or i.status = 'finalized') and l.currency = $4
+          and l.subscription_id is not null
           and l.period_end > coalesce($2::timestamptz, '-infinity') and l.period_start < coalesce($3::timestamptz, 'infinity')
         """,
         org_id,
@@ -69,10 +91,7 @@ async def invoiced_lines(tx: Tx, org_id: UUID, within: Range, *, currency: str) 
         within.end,
         currency,
     )
-    return [
-        PricedLine(line_from_row(row), row["customer_id"], row["currency"], Decimal(row["amount_cents"]))
-        for row in rows
-    ]
+    return [priced(line_from_row(row), Decimal(row["amount_cents"])) for row in rows]
 
 
 async def running_subscriptions(tx: Tx, org_id: UUID, now: datetime) -> list[Subscription]:

@@ -9,7 +9,7 @@ from nozle_server.core.periods import BillingCalendar, BillingTime, Interval, Pe
 
 
 class Status(StrEnum):
-    """`pending` starts later; `terminated` ended by itself or by a change of plan; `canceled` ended by request."""
+    """`pending` starts later; `terminated` has run and ended; `canceled` was called off before it started."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -21,8 +21,13 @@ class Status(StrEnum):
 class Subscription:
     """A customer's subscription to one version of a plan.
 
-    Periods are counted from `started_at` in `timezone`, both fixed when it starts. `current_period` is the one that
-    the last billing run opened; usage before `billed_through` is on a finalized invoice.
+    Periods are counted from `subscription_at` in `timezone`, both fixed from the beginning; the first of them may be cut at
+    `started_at`. A change of plan makes a new one with the same external id, whose `previous_subscription_id` is the old
+    one; `initial_started_at` is when the first of such a chain started, from which its trial counts.
+
+    `current_period` is the period of usage that the last billing run opened; usage before `billed_through` is on an
+    invoice that is final, or nearly. `cancel_at_period_end` says that `ending_at` comes from a cancellation that can be
+    taken back.
     """
 
     org_id: UUID
@@ -35,7 +40,9 @@ class Subscription:
     status: Status
     billing_time: BillingTime
     timezone: str
+    subscription_at: datetime
     started_at: datetime
+    initial_started_at: datetime
     ending_at: datetime | None
     terminated_at: datetime | None
     canceled_at: datetime | None
@@ -43,10 +50,17 @@ class Subscription:
     current_period_end: datetime
     billed_through: datetime
     created_at: datetime
+    previous_subscription_id: UUID | None = None
+    trial_ends_at: datetime | None = None
+    trial_ended_at: datetime | None = None
+    cancel_at_period_end: bool = False
+    cancellation_reason: str | None = None
+    on_termination_credit_note: str | None = None
+    on_termination_invoice: str = "generate"
 
     def calendar(self, interval: Interval) -> BillingCalendar:
-        """The billing calendar, given the interval of the plan version."""
-        return BillingCalendar(self.started_at, interval, self.billing_time, self.timezone)
+        """The billing calendar of an interval: the plan version's own for fees, its `usage_interval` for usage."""
+        return BillingCalendar(self.subscription_at, interval, self.billing_time, self.timezone)
 
     def is_active_at(self, instant: datetime) -> bool:
         """Whether the customer has the plan at `instant`: from the start on, up to but not including the end."""
@@ -54,9 +68,13 @@ class Subscription:
         return self.started_at <= instant and (end is None or instant < end)
 
     def period_at(self, instant: datetime, interval: Interval) -> Period:
-        """The billing period around an instant of the subscription's life, cut at its end."""
+        """The period of usage around an instant of the subscription's life, cut at its start and end; `interval` is the
+        plan version's `usage_interval`."""
         if self.current_period_start <= instant < self.current_period_end:
             return Period(self.current_period_start, self.current_period_end)
-        period = self.calendar(interval).period_at(instant)
+        return self.cut(self.calendar(interval).period_at(instant))
+
+    def cut(self, period: Period) -> Period:
+        """The part of a period in which the subscription runs; ValueError when there is none."""
         end = self.terminated_at or self.ending_at
-        return period if end is None or end >= period.end else Period(period.start, end)
+        return Period(max(period.start, self.started_at), period.end if end is None else min(period.end, end))

@@ -21,7 +21,9 @@ _NAMES = (
     "status",
     "billing_time",
     "timezone",
+    "subscription_at",
     "started_at",
+    "initial_started_at",
     "ending_at",
     "terminated_at",
     "canceled_at",
@@ -29,6 +31,13 @@ _NAMES = (
     "current_period_end",
     "billed_through",
     "created_at",
+    "previous_subscription_id",
+    "trial_ends_at",
+    "trial_ended_at",
+    "cancel_at_period_end",
+    "cancellation_reason",
+    "on_termination_credit_note",
+    "on_termination_invoice",
 )
 COLUMNS = ", ".join(_NAMES)
 
@@ -169,7 +178,8 @@ async def _of_events(
     query = f"""
         select {columns},
             (select external_id from customers where org_id = s.org_id and id = s.customer_id) as external_customer_id,
-            (select interval from plan_versions where org_id = s.org_id and id = s.plan_version_id) as interval
+            (select case when bill_charges_monthly and interval in ('semiannual', 'yearly') then 'monthly' else interval end
+               from plan_versions where org_id = s.org_id and id = s.plan_version_id) as interval
         from subscriptions s
         where s.org_id = $1 and {{condition}} and s.status {"=" if running else "<>"} 'active'
         order by s.id {"for key share of s" if running else ""}

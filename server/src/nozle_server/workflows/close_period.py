@@ -14,9 +14,10 @@ from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
+from nozle_server.invoicing.drafts import InvoiceDraft
 from nozle_server.invoicing.lines import fee_line
-from nozle_server.invoicing.model import BillingReason, InvoiceLine
-from nozle_server.invoicing.operations import finalize_invoice, rate_usage
+from nozle_server.invoicing.model import BillingReason, InvoiceLine, InvoiceSubscription
+from nozle_server.invoicing.operations import issue_invoice, rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status
 from nozle_server.workflows.subscribe import open_period
@@ -49,7 +50,7 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
         await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
         return
     version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
-    following = subscription.period_at(end, version.interval)
+    following = subscription.period_at(end, version.usage_interval)
     opened = replace(
         subscription,
         current_period_start=following.start,
@@ -70,21 +71,28 @@ async def invoice_period(
     subscription = await subscriptions_store.get(tx, org_id, subscription_id)
     version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
     _, plan_name = await plan_store.plan_names(tx, org_id, subscription.plan_id)
-    period = subscription.period_at(ended_at - _TICK, version.interval)
+    period = subscription.period_at(ended_at - _TICK, version.usage_interval)
     is_last = subscription.terminated_at is not None and subscription.terminated_at <= ended_at
-    following = None if is_last else subscription.period_at(ended_at, version.interval)
+    following = None if is_last else subscription.period_at(ended_at, version.usage_interval)
     lines: list[InvoiceLine] = []
     fee_period = following if version.pay_in_advance else period
     if fee_period is not None:
-        lines.append(fee_line(subscription, version, plan_name, fee_period))
-    lines += await rate_usage(tx, seams, subscription, version, period)
-    await finalize_invoice(
-        tx,
-        seams,
-        subscription=subscription,
-        version=version,
-        reason=BillingReason.TERMINATING if is_last else BillingReason.PERIODIC,
-        period=period,
-        lines=lines,
-        now=ended_at,
+        lines.append(fee_line(subscription, version, plan_name, fee_period, ended_at))
+    lines += await rate_usage(tx, seams, subscription, version, period, ended_at)
+    draft = InvoiceDraft(
+        org_id=org_id,
+        customer_id=subscription.customer_id,
+        currency=version.currency,
+        lines=tuple(lines),
+        subscriptions=(
+            InvoiceSubscription(
+                subscription_id=subscription.id,
+                reason=BillingReason.TERMINATING if is_last else BillingReason.PERIODIC,
+                period_start=period.start,
+                period_end=period.end,
+                charges_start=period.start,
+                charges_end=period.end,
+            ),
+        ),
     )
+    await issue_invoice(tx, seams, draft, now=ended_at)

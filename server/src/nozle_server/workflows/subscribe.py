@@ -14,9 +14,10 @@ from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
+from nozle_server.invoicing.drafts import InvoiceDraft
 from nozle_server.invoicing.lines import fee_line
-from nozle_server.invoicing.model import BillingReason
-from nozle_server.invoicing.operations import finalize_invoice
+from nozle_server.invoicing.model import BillingReason, InvoiceSubscription
+from nozle_server.invoicing.operations import issue_invoice
 from nozle_server.subscriptions.model import Subscription
 from nozle_server.subscriptions.operations import start_subscription
 
@@ -54,16 +55,16 @@ async def subscribe(
     await open_period(tx, seams, subscription, version, now=now)
     if version.pay_in_advance:
         period = Period(subscription.current_period_start, subscription.current_period_end)
-        await finalize_invoice(
-            tx,
-            seams,
-            subscription=subscription,
-            version=version,
-            reason=BillingReason.STARTING,
-            period=period,
-            lines=[fee_line(subscription, version, plan.name, period)],
-            now=now,
+        draft = InvoiceDraft(
+            org_id=org_id,
+            customer_id=subscription.customer_id,
+            currency=version.currency,
+            lines=(fee_line(subscription, version, plan.name, period, now),),
+            subscriptions=(
+                InvoiceSubscription(subscription.id, BillingReason.STARTING, period.start, period.end),
+            ),
         )
+        await issue_invoice(tx, seams, draft, now=now)
     await seams.change_bus.publish(
         tx,
         Change(org_id, SUBSCRIPTION_STARTED, str(subscription.id), {"customer_id": subscription.customer_id}),

@@ -1,5 +1,7 @@
 """Invoices: portal rows, and Core's objects with their fees."""
 
+from datetime import date
+
 from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
@@ -37,8 +39,8 @@ async def index(call: Call) -> object:
             raise NotAllowed("this form needs a secret key", code="secret_key_required")
         return await _core_index(call, query, query.external_customer_id)
     customer = await get_customer(call.tx, call.org_id, query.customer_id)
-    invoices, total = await store.list_of_customer(
-        call.tx, call.org_id, customer.id, limit=query.per_page, offset=query.offset
+    invoices, total = await store.list_invoices(
+        call.tx, call.org_id, _shown(customer), limit=query.per_page, offset=query.offset
     )
     return {"invoices": [portal_row(invoice) for invoice in invoices], "meta": page_meta(query, total)}
 
@@ -52,8 +54,8 @@ async def _core_index(call: Call, query: PageQuery, external_customer_id: str | 
     customer = (
         await get_customer(call.tx, call.org_id, external_customer_id) if external_customer_id else None
     )
-    invoices, total = await store.list_of_customer(
-        call.tx, call.org_id, customer.id if customer else None, limit=query.per_page, offset=query.offset
+    invoices, total = await store.list_invoices(
+        call.tx, call.org_id, _shown(customer), limit=query.per_page, offset=query.offset
     )
     rows = []
     for invoice in invoices:
@@ -71,29 +73,40 @@ async def show(call: Call) -> object:
     return {"invoice": {**core_invoice(invoice, customer), "fees": fees}}
 
 
+def _shown(customer: Customer | None) -> store.InvoiceFilter:
+    return store.InvoiceFilter(
+        customer_id=customer.id if customer else None, statuses=("draft", "finalized", "voided", "failed")
+    )
+
+
 def portal_row(invoice: Invoice) -> dict[str, object]:
     """Contract 1.16, with the lines. `amount` is minor units; `date` the issuing date."""
+    first = invoice.subscriptions[0] if invoice.subscriptions else None
     status = _STATUS.get(invoice.status) or ("paid" if invoice.payment_status == "succeeded" else "open")
     return {
         "id": to_text("inv", invoice.id),
         "lago_id": invoice.id,
         "nozle_id": invoice.id,
         "number": invoice.number,
-        "date": invoice.issuing_date.isoformat(),
-        "issuing_date": invoice.issuing_date.isoformat(),
-        "due_date": invoice.payment_due_date.isoformat(),
+        "date": date_text(invoice.issuing_date),
+        "issuing_date": date_text(invoice.issuing_date),
+        "due_date": date_text(invoice.payment_due_date),
         "amount": invoice.total_amount_cents,
         "total_amount_cents": invoice.total_amount_cents,
         "currency": invoice.currency,
         "status": status,
         "payment_status": invoice.payment_status,
-        "billing_reason": invoice.billing_reason,
-        "period_start": invoice.period_start,
-        "period_end": invoice.period_end,
+        "billing_reason": first.reason if first else None,
+        "period_start": first.period_start if first else None,
+        "period_end": first.period_end if first else None,
         "pdf_url": None,
         "file_url": None,
         "lines": [line_json(line) for line in invoice.lines],
     }
+
+
+def date_text(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 def line_json(line: InvoiceLine) -> dict[str, object]:
@@ -125,32 +138,35 @@ def core_invoice(invoice: Invoice, customer: Customer | None) -> dict[str, objec
         "nozle_id": invoice.id,
         "sequential_id": invoice.sequential_id,
         "number": invoice.number,
-        "issuing_date": invoice.issuing_date.isoformat(),
-        "payment_due_date": invoice.payment_due_date.isoformat(),
+        "issuing_date": date_text(invoice.issuing_date),
+        "payment_due_date": date_text(invoice.payment_due_date),
         "payment_overdue": False,
         "invoice_type": invoice.invoice_type,
         "status": invoice.status,
         "payment_status": invoice.payment_status,
         "currency": invoice.currency,
         "fees_amount_cents": invoice.fees_amount_cents,
-        "coupons_amount_cents": 0,
-        "credit_notes_amount_cents": 0,
-        "sub_total_excluding_taxes_amount_cents": invoice.fees_amount_cents,
-        "taxes_amount_cents": 0,
-        "sub_total_including_taxes_amount_cents": invoice.fees_amount_cents,
-        "prepaid_credit_amount_cents": 0,
-        "progressive_billing_credit_amount_cents": 0,
+        "coupons_amount_cents": invoice.coupons_amount_cents,
+        "credit_notes_amount_cents": invoice.credit_notes_amount_cents,
+        "sub_total_excluding_taxes_amount_cents": invoice.sub_total_excluding_taxes_amount_cents,
+        "taxes_amount_cents": invoice.taxes_amount_cents,
+        "sub_total_including_taxes_amount_cents": invoice.sub_total_including_taxes_amount_cents,
+        "prepaid_credit_amount_cents": invoice.prepaid_credit_amount_cents,
+        "progressive_billing_credit_amount_cents": invoice.progressive_billing_credit_amount_cents,
         "total_amount_cents": invoice.total_amount_cents,
         "version_number": 4,
         "file_url": None,
         "customer": owner,
         "billing_periods": [
             {
-                "lago_subscription_id": invoice.subscription_id,
-                "subscription_from_datetime": invoice.period_start,
-                "subscription_to_datetime": invoice.period_end,
-                "invoicing_reason": invoice.billing_reason,
+                "lago_subscription_id": one.subscription_id,
+                "subscription_from_datetime": one.period_start,
+                "subscription_to_datetime": one.period_end,
+                "charges_from_datetime": one.charges_start,
+                "charges_to_datetime": one.charges_end,
+                "invoicing_reason": one.reason,
             }
+            for one in invoice.subscriptions
         ],
         "created_at": invoice.created_at,
     }

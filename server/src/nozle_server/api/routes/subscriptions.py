@@ -11,6 +11,7 @@ from nozle_server.core.text import parse_id
 from nozle_server.customers.queries import get_customer
 from nozle_server.identity.queries import get_organization
 from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.store import InvoiceFilter
 from nozle_server.metering.timestamps import parse_timestamp
 from nozle_server.subscriptions import store
 from nozle_server.subscriptions.model import Status, Subscription
@@ -68,7 +69,13 @@ async def billing_status(call: Call) -> object:
     customer = await get_customer(call.tx, call.org_id, call.query.customer_id)
     subscription = await find_current(call.tx, call.org_id, customer.id, call.now)
     plan = await plan_facts(call.tx, subscription) if subscription else None
-    invoices, _ = await invoicing_store.list_of_customer(call.tx, call.org_id, customer.id, limit=1, offset=0)
+    invoices, _ = await invoicing_store.list_invoices(
+        call.tx,
+        call.org_id,
+        InvoiceFilter(customer_id=customer.id, statuses=("finalized",)),
+        limit=1,
+        offset=0,
+    )
     return {
         "customer_id": customer.external_id,
         "payment_status": invoices[0].payment_status if invoices else None,
@@ -92,7 +99,7 @@ def _standing(subscription: Subscription | None, plan: PlanFacts | None, call: C
         }
     active = subscription.is_active_at(call.now)
     status = "active" if active else "pending" if subscription.started_at > call.now else "canceled"
-    period = subscription.period_at(call.now, plan.version.interval) if active else None
+    period = subscription.period_at(call.now, plan.version.usage_interval) if active else None
     start = period.start if period else subscription.current_period_start
     end = period.end if period else subscription.current_period_end
     next_billing = end if active else None

@@ -25,8 +25,10 @@ def core_resource(
     show: Handler,
     update: Handler,
     delete: Handler,
+    update_body: type[msgspec.Struct] | None = None,
+    tag: str = "Catalog",
 ) -> tuple[Endpoint, ...]:
-    """The five endpoints of a Core resource."""
+    """The five endpoints of a Core resource. With an `update_body` a PUT changes only what it names."""
     one = shape(**{name: ANY_OBJECT})
     sent: dict[str, object] = {name: example}
     parts: tuple[tuple[str, str, Handler, str, Any], ...] = (
@@ -39,7 +41,13 @@ def core_resource(
         ),
         ("GET", path, index, f"List {words}s", {"query": PageQuery}),
         ("GET", path + "/{code}", show, f"Get a {words}", {"errors": (404,)}),
-        ("PUT", path + "/{code}", update, f"Replace a {words}", {"body": body, "errors": (404, 409, 422)}),
+        (
+            "PUT",
+            path + "/{code}",
+            update,
+            f"Change a {words}" if update_body else f"Replace a {words}",
+            {"body": update_body or body, "errors": (404, 409, 422)},
+        ),
         ("DELETE", path + "/{code}", delete, f"Delete a {words}", {"errors": (404, 422)}),
     )
     return tuple(
@@ -50,7 +58,7 @@ def core_resource(
             scope=Scope.SECRET,
             mounts=CORE,
             summary=summary,
-            tag="Catalog",
+            tag=tag,
             reply_schema=shape(**{plural: array(ANY_OBJECT), "meta": PAGE_META}) if handler is index else one,
             example=Example(
                 request=sent if "body" in more else None,

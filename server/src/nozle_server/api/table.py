@@ -2,6 +2,7 @@
 
 from nozle_server.api.endpoint import Endpoint
 from nozle_server.api.routes import (
+    add_ons,
     admin,
     billable_metrics,
     core_plans,
@@ -18,6 +19,7 @@ from nozle_server.api.routes import (
     margin,
     plans,
     subscriptions,
+    taxes,
     test_clock,
 )
 
@@ -35,6 +37,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *billable_metrics.ENDPOINTS,
     *features.ENDPOINTS,
     *core_plans.ENDPOINTS,
+    *add_ons.ENDPOINTS,
+    *taxes.ENDPOINTS,
     *test_clock.ENDPOINTS,
     *customer_sessions.ENDPOINTS,
     *health.ENDPOINTS,

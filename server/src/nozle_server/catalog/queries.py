@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from nozle_server.catalog import feature_store, metric_store, plan_store
-from nozle_server.catalog.model import Feature, Metric, Plan
+from nozle_server.catalog import add_on_store, feature_store, metric_store, plan_store
+from nozle_server.catalog.model import AddOn, Feature, Metric, Plan
 from nozle_server.core.errors import NotFound
 from nozle_server.core.text import parse_id
 from nozle_server.infra.database import Tx
@@ -23,6 +23,14 @@ async def get_feature(tx: Tx, org_id: UUID, code: str) -> Feature:
     if feature is None:
         raise NotFound("feature not found", code="feature_not_found")
     return feature
+
+
+async def get_add_on(tx: Tx, org_id: UUID, code: str) -> AddOn:
+    """The add-on, by code; NotFound `add_on_not_found`."""
+    add_on = await add_on_store.find_add_on(tx, org_id, parse_id(code, "code"))
+    if add_on is None:
+        raise unknown_add_on()
+    return add_on
 
 
 async def get_plan(tx: Tx, org_id: UUID, code: str) -> Plan:
@@ -47,3 +55,7 @@ def unknown_metric() -> NotFound:
 
 def unknown_plan() -> NotFound:
     return NotFound("plan not found", code="plan_not_found")
+
+
+def unknown_add_on() -> NotFound:
+    return NotFound("add-on not found", code="add_on_not_found")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nozle_server.core import allocation
-from nozle_server.core.allocation import allocate, allocate_exact
+from nozle_server.core.allocation import allocate, allocate_exact, settle
+from nozle_server.core.rounding import to_cents
 
 weights = st.lists(
     st.decimals(min_value=0, max_value=Decimal(10**18), places=12, allow_nan=False, allow_infinity=False),
@@ -75,3 +76,36 @@ def test_what_the_quotients_miss_goes_to_the_largest_weight():
 def test_no_weights_and_negative_weights_are_refused(split, bad):
     with pytest.raises(ValueError, match=r"split|negative"):
         split(1, bad)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "parts"),
+    [
+        (_decimals(), ()),
+        (_decimals("0"), (0,)),
+        (_decimals("0.5"), (1,)),
+        (_decimals("0.5", "0.5"), (1, 0)),
+        (_decimals("0.4", "0.4", "0.4"), (1, 0, 0)),
+        (_decimals("3", "0.1", "0.4"), (3, 0, 1)),
+        (_decimals("1.6", "1.6"), (2, 1)),
+        (_decimals("-0.5", "-0.5"), (-1, 0)),
+        (_decimals("2.5", "-2.5"), (2, -2)),
+        (_decimals("10.7", "-0.9"), (10, 0)),
+    ],
+)
+def test_settled_parts_sum_to_the_sum_rounded_once(amounts, parts):
+    assert settle(amounts) == parts
+
+
+@given(
+    st.lists(
+        st.decimals(min_value=-(10**6), max_value=10**6, places=3, allow_nan=False, allow_infinity=False),
+        max_size=12,
+    )
+)
+def test_settling_loses_nothing_and_moves_nobody_by_a_unit(amounts):
+    """The parts sum to the exact sum rounded once; whole amounts stay; a credit mirrors its charge."""
+    parts = settle(amounts)
+    assert sum(parts) == to_cents(sum(amounts, Decimal(0)))
+    assert all(abs(part - amount) < 1 for part, amount in zip(parts, amounts, strict=True))
+    assert settle([-amount for amount in amounts]) == tuple(-part for part in parts)

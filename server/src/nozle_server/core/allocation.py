@@ -1,4 +1,4 @@
-"""Splitting a whole into parts by weight, so that the parts always sum to the whole.
+"""Splitting a whole into parts by weight, and settling exact parts, so that the parts always sum to the whole.
 
 Where all weights are 0 there is nothing to split by, and the first part gets all: a total must not vanish,
 and an even split would claim a proportion that nobody stated.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from math import lcm
 
-from nozle_server.core.rounding import EXACT, divide
+from nozle_server.core.rounding import EXACT, divide, to_cents
 
 
 def allocate(total: int, weights: Sequence[Decimal]) -> tuple[int, ...]:
@@ -50,6 +50,29 @@ def allocate_exact(total: Decimal, weights: Sequence[Decimal]) -> tuple[Decimal,
         largest = max(range(len(weights)), key=lambda i: weights[i])
         parts[largest] += total - sum(parts, Decimal(0))
         return tuple(parts)
+
+
+def settle(amounts: Sequence[Decimal], total: int | None = None) -> tuple[int, ...]:
+    """Whole minor units for exact amounts, so that they sum to `total`, by default the exact sum rounded once.
+
+    Every part is its amount cut off or rounded away from zero, whoever was cut off the most going first, equals from
+    the left; the parts of negated amounts are the negated parts. A `total` must lie within a unit of the exact sum.
+
+    >>> settle([Decimal("0.5"), Decimal("0.5"), Decimal("2")])
+    (1, 0, 2)
+    """
+    with localcontext(EXACT):
+        if total is None:
+            total = to_cents(sum(amounts, Decimal(0)))
+        parts = [int(amount) for amount in amounts]
+        missing = total - sum(parts)
+        sign = 1 if missing > 0 else -1
+        cut_off = [sign * (amount - part) for amount, part in zip(amounts, parts, strict=True)]
+    by_cut_off = sorted((i for i, rest in enumerate(cut_off) if rest > 0), key=lambda i: -cut_off[i])
+    for i in by_cut_off[: abs(missing)]:
+        parts[i] += sign
+    assert sum(parts) == total, "the parts of a sum lie less than a unit from it"
+    return tuple(parts)
 
 
 def _require_weights(weights: Sequence[Decimal]) -> None:

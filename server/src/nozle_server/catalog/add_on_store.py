@@ -53,6 +53,13 @@ async def find_add_on_by_id(tx: Tx, org_id: UUID, add_on_id: UUID) -> AddOn | No
     return from_row(row) if row else None
 
 
+async def get_add_on_by_id(tx: Tx, org_id: UUID, add_on_id: UUID) -> AddOn:
+    """The add-on that a fixed charge refers to, removed or not."""
+    row = await tx.fetchrow(f"select {_ADD_ON} from add_ons where org_id = $1 and id = $2", org_id, add_on_id)
+    assert row is not None, "add-ons are only marked as deleted"
+    return from_row(row)
+
+
 async def lock_add_on(tx: Tx, org_id: UUID, code: str) -> AddOn | None:
     """The add-on, held until the transaction ends."""
     row = await tx.fetchrow(

@@ -216,6 +216,13 @@ class PlanVersion:
         """How long a period of usage is: a month where charges of a longer plan are billed monthly."""
         return Interval.MONTHLY if self.bill_charges_monthly and self.interval in _LONG else self.interval
 
+    @property
+    def fixed_charge_interval(self) -> Interval:
+        """How long a period of fixed charges is."""
+        return (
+            Interval.MONTHLY if self.bill_fixed_charges_monthly and self.interval in _LONG else self.interval
+        )
+
     def charge_for(self, metric_id: UUID) -> Charge | None:
         """The charge on a metric; None when the plan does not price it."""
         return next((charge for charge in self.charges if charge.metric_id == metric_id), None)

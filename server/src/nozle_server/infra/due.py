@@ -104,6 +104,19 @@ async def anything_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence
     )
 
 
+async def take(tx: Tx, org_id: UUID, kind: str, due_at: datetime, subject_ids: Sequence[UUID]) -> list[UUID]:
+    """Take over other items of one kind and instant, to do them together with one's own; the subjects taken."""
+    rows = await tx.fetch(
+        """delete from due_items where org_id = $1 and kind = $2 and due_at = $3 and subject_id = any($4)
+           and parked_at is null returning subject_id""",
+        org_id,
+        kind,
+        due_at,
+        list(subject_ids),
+    )
+    return [row["subject_id"] for row in rows]
+
+
 async def finish(tx: Tx, item: DueItem) -> None:
     """The item is done, in the same transaction that did it."""
     deleted = await tx.execute("delete from due_items where org_id = $1 and id = $2", item.org_id, item.id)

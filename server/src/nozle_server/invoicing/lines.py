@@ -1,48 +1,19 @@
-"""What a billing period costs, as invoice lines: the fixed fee and one line for each price of each charge."""
+"""What a period's usage costs, as invoice lines: one for each price of each charge."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from nozle_server.catalog.charge_models import ChargeModel
 from nozle_server.catalog.model import Aggregation, Charge, ChargeFilter, PlanVersion
 from nozle_server.core.ids import new_id
-from nozle_server.core.periods import Period, proration
-from nozle_server.core.rounding import EXACT, divide, to_cents
+from nozle_server.core.periods import Period
 from nozle_server.infra.usage_store import UsageQuery, UsageRow, Window
 from nozle_server.invoicing.model import InvoiceLine, LineKind
 from nozle_server.rating.filters import in_order_of_match
 from nozle_server.rating.rate import RatedLine, Usage, needs_transactions, rate
 from nozle_server.subscriptions.model import Subscription
-
-
-def fee_line(
-    subscription: Subscription, version: PlanVersion, plan_name: str, period: Period, now: datetime
-) -> InvoiceLine:
-    """The plan's fixed fee for a period; for a part of one, by days in the subscription's zone."""
-    days, whole_days = proration(subscription.calendar(version.interval), period)
-    with localcontext(EXACT):
-        exact = divide(Decimal(version.amount_cents) * days, Decimal(whole_days))
-    step = {"kind": "fixed_fee", "days": days, "whole_days": whole_days, "amount_cents": exact}
-    return InvoiceLine(
-        org_id=version.org_id,
-        id=new_id(),
-        kind=LineKind.SUBSCRIPTION,
-        customer_id=subscription.customer_id,
-        currency=version.currency,
-        created_at=now,
-        subscription_id=subscription.id,
-        plan_id=version.plan_id,
-        plan_version_id=version.id,
-        description=version.invoice_display_name or f"{plan_name}, {version.interval} fee",
-        units=Decimal(1),
-        exact_amount_cents=exact,
-        amount_cents=to_cents(exact),
-        period_start=period.start,
-        period_end=period.end,
-        steps=(step,),
-    )
 
 
 def usage_query(charge: Charge, aggregation: Aggregation, windows: Sequence[Window]) -> UsageQuery:

@@ -300,6 +300,28 @@ async def lines_of_period(
     return [line_from_row(row) for row in rows]
 
 
+async def lines_within(
+    tx: Tx, org_id: UUID, subscription_id: UUID, start: datetime, end: datetime, *, but_not: UUID | None
+) -> list[InvoiceLine]:
+    """Lines of a subscription's periods that begin in [start, end), on drafts too, but not on the invoice `but_not`."""
+    columns = ", ".join(f"l.{name}" for name in LINE_COLUMNS)
+    rows = await tx.fetch(
+        f"""
+        select {columns} from invoice_lines l
+        left join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
+        where l.org_id = $1 and l.subscription_id = $2 and l.period_start >= $3 and l.period_start < $4
+          and (l.invoice_id is null or i.status in ('draft', 'finalized')) and l.invoice_id is distinct from $5
+        order by l.created_at, l.invoice_id, l.position
+        """,
+        org_id,
+        subscription_id,
+        start,
+        end,
+        but_not,
+    )
+    return [line_from_row(row) for row in rows]
+
+
 async def set_payment(
     tx: Tx,
     org_id: UUID,

@@ -42,5 +42,12 @@ async def lock_terms(tx: Tx, org_id: UUID, customer_id: UUID) -> Terms:
     return terms_of(customer, await get_organization(tx, org_id))
 
 
+async def grace_days(tx: Tx, org_id: UUID, customer_id: UUID) -> int:
+    """How many days invoices of a customer stay drafts."""
+    customer = await customers_store.find_by_id(tx, org_id, customer_id)
+    assert customer is not None, "customers are only marked as deleted"
+    return terms_of(customer, await get_organization(tx, org_id)).invoice_grace_period
+
+
 def _own(own: _T | None, otherwise: _T) -> _T:
     return otherwise if own is None else own

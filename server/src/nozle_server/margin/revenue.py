@@ -19,7 +19,8 @@ from nozle_server.core.periods import Period, local_date, start_of_day
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.usage_store import UsageQuery, UsageRow, Window
-from nozle_server.invoicing.lines import charge_lines, fee_line, usage_query
+from nozle_server.invoicing.fees import fee_line
+from nozle_server.invoicing.lines import charge_lines, usage_query
 from nozle_server.invoicing.model import InvoiceLine, LineKind
 from nozle_server.margin import store
 from nozle_server.margin.model import Range, RevenueRow

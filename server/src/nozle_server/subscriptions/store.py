@@ -139,16 +139,65 @@ async def open_period(
     )
 
 
-async def terminate(tx: Tx, org_id: UUID, subscription_id: UUID, at: datetime) -> None:
-    """End a subscription; its last period is billed through `at`."""
+async def ids_billed_with(tx: Tx, org_id: UUID, subscription_id: UUID) -> list[UUID]:
+    """The same customer's other subscriptions in the same currency: they share an invoice where they can."""
+    rows = await tx.fetch(
+        """
+        select o.id from subscriptions s
+        join plan_versions sv on sv.org_id = s.org_id and sv.id = s.plan_version_id
+        join subscriptions o on o.org_id = s.org_id and o.customer_id = s.customer_id and o.id <> s.id
+        join plan_versions ov on ov.org_id = o.org_id and ov.id = o.plan_version_id and ov.currency = sv.currency
+        where s.org_id = $1 and s.id = $2
+        """,
+        org_id,
+        subscription_id,
+    )
+    return [row["id"] for row in rows]
+
+
+async def bill_through(tx: Tx, org_id: UUID, subscription_id: UUID, through: datetime) -> None:
+    """Usage before `through` is on a final invoice from now on."""
+    await tx.execute(
+        "update subscriptions set billed_through = greatest(billed_through, $3) where org_id = $1 and id = $2",
+        org_id,
+        subscription_id,
+        through,
+    )
+
+
+async def find_successor(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription | None:
+    """The subscription that took this one's place, or will: what follows in a chain of plan changes."""
+    row = await tx.fetchrow(
+        f"""select {COLUMNS} from subscriptions
+            where org_id = $1 and previous_subscription_id = $2 and status <> 'canceled'""",
+        org_id,
+        subscription_id,
+    )
+    return from_row(row) if row else None
+
+
+async def activate(tx: Tx, org_id: UUID, subscription_id: UUID) -> None:
+    """A pending subscription runs from its start on."""
+    await tx.execute(
+        "update subscriptions set status = 'active' where org_id = $1 and id = $2 and status = 'pending'",
+        org_id,
+        subscription_id,
+    )
+
+
+async def terminate(tx: Tx, org_id: UUID, subscription_id: UUID, at: datetime, *, final: bool) -> None:
+    """End a subscription; `final` says that its usage is on a final invoice at once, not on a draft first."""
     await tx.execute(
         """
-        update subscriptions set status = 'terminated', terminated_at = $3, billed_through = $3
+        update subscriptions set status = 'terminated', terminated_at = $3,
+            current_period_end = least(current_period_end, greatest($3, current_period_start + interval '1 microsecond')),
+            billed_through = case when $4 then $3 else billed_through end
         where org_id = $1 and id = $2
         """,
         org_id,
         subscription_id,
         at,
+        final,
     )
 
 

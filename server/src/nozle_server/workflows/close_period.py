@@ -2,11 +2,13 @@
 
 Closing is short, because events wait for it. Invoicing reads all the period's usage, and nobody waits: what is in the
 period cannot change any more, since later events find it closed. An invoice that fails is put aside, and the customer
-goes on with a new period and its credits.
+goes on with a new period and its credits. Where the customer has a grace period the usage stays open until the draft is
+finalized.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from nozle_server.catalog import plan_store
@@ -14,23 +16,21 @@ from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
-from nozle_server.invoicing.drafts import InvoiceDraft
-from nozle_server.invoicing.lines import fee_line
-from nozle_server.invoicing.model import BillingReason, InvoiceLine, InvoiceSubscription
-from nozle_server.invoicing.operations import issue_invoice, rate_usage
+from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.model import BillingReason, InvoiceStatus
+from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
-from nozle_server.subscriptions.model import Status
-from nozle_server.workflows.subscribe import open_period
+from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.workflows.bill import Billed, bill, refresh_draft
+from nozle_server.workflows.open_period import SUBSCRIPTION_STARTED, open_period
 
 SUBSCRIPTION_TERMINATED = "subscription.terminated"
 INVOICE_PERIOD = "invoice_period"
 
-_TICK = timedelta(microseconds=1)
-
 
 async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: UUID, now: datetime) -> None:
     """Close the current period, which ends at or before `now`, and open the next with its credits, or end the
-    subscription. Harmless when it has been closed already.
+    subscription, which another plan may follow. Harmless when it has been closed already.
 
     The subscription's row is held, so that an event is either in the period or finds it closed.
     """
@@ -42,57 +42,83 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
     ):
         return
     end = subscription.current_period_end
+    final = await grace_days(tx, org_id, subscription.customer_id) == 0
     await due.schedule(
         tx, org_id=org_id, kind=INVOICE_PERIOD, subject_id=subscription.id, due_at=end, now=now
     )
-    if subscription.ending_at is not None and subscription.ending_at <= end:
-        await subscriptions_store.terminate(tx, org_id, subscription.id, end)
+    successor = await subscriptions_store.find_successor(tx, org_id, subscription.id)
+    follows = successor is not None and successor.status is Status.PENDING and successor.started_at <= end
+    if follows or (subscription.ending_at is not None and subscription.ending_at <= end):
+        await subscriptions_store.terminate(tx, org_id, subscription.id, end, final=final)
         await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
+        if successor is not None and follows:
+            await _succeed(tx, seams, successor, now=now)
         return
     version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
     following = subscription.period_at(end, version.usage_interval)
-    opened = replace(
-        subscription,
-        current_period_start=following.start,
-        current_period_end=following.end,
-        billed_through=end,
-    )
+    opened = replace(subscription, current_period_start=following.start, current_period_end=following.end)
     await subscriptions_store.open_period(
-        tx, org_id, subscription.id, start=following.start, end=following.end, billed_through=end
+        tx,
+        org_id,
+        subscription.id,
+        start=following.start,
+        end=following.end,
+        billed_through=end if final else subscription.billed_through,
     )
     await open_period(tx, seams, opened, version, now=now)
+
+
+async def _succeed(tx: Tx, seams: Seams, successor: Subscription, *, now: datetime) -> None:
+    """The plan that was waiting for the end of the period takes over; its invoice is the old one's too."""
+    await subscriptions_store.activate(tx, successor.org_id, successor.id)
+    version = await plan_store.get_plan_version(tx, successor.org_id, successor.plan_version_id)
+    await open_period(tx, seams, replace(successor, status=Status.ACTIVE), version, now=now)
+    await seams.change_bus.publish(
+        tx,
+        Change(
+            successor.org_id,
+            SUBSCRIPTION_STARTED,
+            str(successor.id),
+            {"customer_id": successor.customer_id},
+        ),
+    )
 
 
 async def invoice_period(
     tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: UUID, ended_at: datetime
 ) -> None:
-    """Make the invoice of the period that ended at `ended_at`: its usage, and the fixed fee of that period or, paid in
-    advance, of the one that follows. A unique key keeps a second one out."""
+    """Make the invoice of the period that ended at `ended_at`, together with the customer's other subscriptions whose
+    periods ended at that instant. A unique key keeps a second one out."""
     subscription = await subscriptions_store.get(tx, org_id, subscription_id)
-    version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
-    _, plan_name = await plan_store.plan_names(tx, org_id, subscription.plan_id)
-    period = subscription.period_at(ended_at - _TICK, version.usage_interval)
-    is_last = subscription.terminated_at is not None and subscription.terminated_at <= ended_at
-    following = None if is_last else subscription.period_at(ended_at, version.usage_interval)
-    lines: list[InvoiceLine] = []
-    fee_period = following if version.pay_in_advance else period
-    if fee_period is not None:
-        lines.append(fee_line(subscription, version, plan_name, fee_period, ended_at))
-    lines += await rate_usage(tx, seams, subscription, version, period, ended_at)
-    draft = InvoiceDraft(
-        org_id=org_id,
-        customer_id=subscription.customer_id,
-        currency=version.currency,
-        lines=tuple(lines),
-        subscriptions=(
-            InvoiceSubscription(
-                subscription_id=subscription.id,
-                reason=BillingReason.TERMINATING if is_last else BillingReason.PERIODIC,
-                period_start=period.start,
-                period_end=period.end,
-                charges_start=period.start,
-                charges_end=period.end,
-            ),
-        ),
+    others = await due.take(
+        tx,
+        org_id,
+        INVOICE_PERIOD,
+        ended_at,
+        await subscriptions_store.ids_billed_with(tx, org_id, subscription.id),
     )
-    await issue_invoice(tx, seams, draft, now=ended_at)
+    together = [subscription]
+    for other in others:
+        together.append(await subscriptions_store.get(tx, org_id, other))
+    billed: list[Billed] = []
+    for one in sorted(together, key=lambda each: (each.started_at, each.id)):
+        billed += await _billed(tx, org_id, one, ended_at)
+    await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
+
+
+async def _billed(tx: Tx, org_id: UUID, subscription: Subscription, ended_at: datetime) -> Sequence[Billed]:
+    """The subscription's period, and the plan that took its place at its end."""
+    if subscription.terminated_at is None or subscription.terminated_at > ended_at:
+        return [Billed(subscription, BillingReason.PERIODIC)]
+    ended = Billed(subscription, BillingReason.TERMINATING)
+    successor = await subscriptions_store.find_successor(tx, org_id, subscription.id)
+    if successor is None or successor.started_at != ended_at or successor.status is Status.PENDING:
+        return [ended]
+    return [replace(ended, replaced=True), Billed(successor, BillingReason.STARTING)]
+
+
+async def finalize_draft(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUID, now: datetime) -> None:
+    """The grace of a draft has passed: it becomes final, with all the usage that came meanwhile. Harmless when it has."""
+    invoice = await invoicing_store.lock(tx, org_id, invoice_id)
+    if invoice is not None and invoice.status is InvoiceStatus.DRAFT:
+        await refresh_draft(tx, seams, invoice, now=now, final=True)

@@ -16,8 +16,14 @@ from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx, is_database_fault
 from nozle_server.infra.due import DueItem
 from nozle_server.infra.seams import Seams
-from nozle_server.workflows.close_period import INVOICE_PERIOD, close_period, invoice_period
-from nozle_server.workflows.subscribe import PERIOD_END
+from nozle_server.invoicing.operations import FINALIZE_INVOICE
+from nozle_server.workflows.close_period import (
+    INVOICE_PERIOD,
+    close_period,
+    finalize_draft,
+    invoice_period,
+)
+from nozle_server.workflows.open_period import PERIOD_END
 
 log = structlog.get_logger()
 
@@ -87,11 +93,17 @@ async def _invoice(tx: Tx, seams: Seams, item: DueItem) -> None:
     await invoice_period(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, ended_at=item.due_at)
 
 
+async def _finalize(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await finalize_draft(tx, seams, org_id=item.org_id, invoice_id=item.subject_id, now=item.due_at)
+
+
 # Of what falls due at one instant, in this order: the old period's credits end, every customer gets the new period and
-# its credits, and then the invoices are made. Kinds that are not here belong to a newer release and are left to it.
+# its credits, drafts whose grace is over become final, and then the invoices of what ended are made. Kinds that are not
+# here belong to a newer release and are left to it.
 HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     EXPIRE_GRANT: _expire,
     PERIOD_END: _close,
+    FINALIZE_INVOICE: _finalize,
     INVOICE_PERIOD: _invoice,
 }
 ORDER = tuple(HANDLERS)

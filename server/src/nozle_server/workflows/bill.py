@@ -1,0 +1,283 @@
+"""Bill subscriptions: what they owe at an instant, as one invoice, and drafts made anew while their grace lasts.
+
+What an invoice holds follows from why a subscription is on it (`BillingReason`) and when:
+
+- STARTING: the fee and fixed charges that are paid in advance, of the period that begins;
+- PERIODIC: the usage of the period that ended; and where a period of the fee ended too, its fee and fixed charges in arrears,
+  what its minimum commitment misses, and the next period's in advance;
+- TERMINATING: the same up to the end, and nothing in advance;
+- TRIAL_ENDED: the fee paid in advance, from the end of the trial on.
+
+Everything is worked out from what is stored and the instant, so a draft can be made anew and comes out the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from nozle_server.catalog import add_on_store, plan_store
+from nozle_server.catalog.model import FixedCharge, PlanVersion
+from nozle_server.core.periods import Interval, Period
+from nozle_server.infra.database import Tx
+from nozle_server.infra.seams import Seams
+from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.drafts import InvoiceDraft
+from nozle_server.invoicing.fees import commitment_line, fee_line, fixed_charge_line
+from nozle_server.invoicing.model import (
+    BillingReason,
+    Invoice,
+    InvoiceLine,
+    InvoiceStatus,
+    InvoiceSubscription,
+    LineKind,
+)
+from nozle_server.invoicing.operations import issue_invoice, rate_usage
+from nozle_server.subscriptions import store as subscriptions_store
+from nozle_server.subscriptions.model import Subscription
+from nozle_server.subscriptions.proration import is_in_trial
+
+_TICK = timedelta(microseconds=1)
+_ENDING = (BillingReason.PERIODIC, BillingReason.TERMINATING)
+_BEGINNING = (BillingReason.STARTING, BillingReason.PERIODIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """A subscription to be billed and why. `replaced`: another plan takes its place at that instant."""
+
+    subscription: Subscription
+    reason: BillingReason
+    replaced: bool = False
+
+
+async def bill(
+    tx: Tx,
+    seams: Seams,
+    *,
+    org_id: UUID,
+    billed: Sequence[Billed],
+    at: datetime,
+    now: datetime | None = None,
+    rewrite: Invoice | None = None,
+    final: bool = False,
+) -> Invoice | None:
+    """One invoice of what these subscriptions of one customer, in one currency, owe at `at`; None when there is nothing
+    to invoice. With `rewrite`, a draft of them that the caller holds is made anew at `now`; `final` ends its grace."""
+    parts = [await _Part.of(tx, seams, one, at, rewrite) for one in billed]
+    draft = _draft(org_id, [part for part in parts if part.lines or part.billed.reason in _ENDING])
+    if draft is None:
+        return None
+    return await issue_invoice(tx, seams, draft, now=now or at, rewrite=rewrite, final=final)
+
+
+async def refresh_draft(
+    tx: Tx, seams: Seams, invoice: Invoice, *, now: datetime, final: bool
+) -> Invoice | None:
+    """Make a draft anew from what is stored now, or the invoice that it becomes. The caller holds it.
+
+    Subscriptions are held first: what is counted from here on belongs to no period of theirs that this makes final.
+    """
+    assert invoice.status in (InvoiceStatus.DRAFT, InvoiceStatus.FAILED), "others are never made anew"
+    billed = []
+    at = invoice.created_at
+    for part in sorted(invoice.subscriptions, key=lambda one: one.subscription_id):
+        subscription = await subscriptions_store.lock(tx, invoice.org_id, part.subscription_id)
+        assert subscription is not None, "subscriptions are never deleted"
+        if final and part.charges_end is not None:
+            await subscriptions_store.bill_through(tx, invoice.org_id, subscription.id, part.charges_end)
+        successor = await subscriptions_store.find_successor(tx, invoice.org_id, subscription.id)
+        replaced = successor is not None and successor.started_at == subscription.terminated_at
+        billed.append(Billed(subscription, part.reason, replaced))
+    return await bill(
+        tx, seams, org_id=invoice.org_id, billed=billed, at=at, now=now, rewrite=invoice, final=final
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One subscription's share of an invoice."""
+
+    billed: Billed
+    version: PlanVersion
+    about: InvoiceSubscription
+    lines: tuple[InvoiceLine, ...]
+
+    @staticmethod
+    async def of(tx: Tx, seams: Seams, billed: Billed, at: datetime, rewrite: Invoice | None) -> "_Part":
+        subscription = billed.subscription
+        version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
+        _, plan_name = await plan_store.plan_names(tx, subscription.org_id, subscription.plan_id)
+        billing = _Billing(tx, seams, billed, version, plan_name, at, rewrite)
+        lines = tuple(await billing.lines())
+        return _Part(billed, version, billing.about(), lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Billing:
+    """Works out one subscription's lines at one instant."""
+
+    tx: Tx
+    seams: Seams
+    billed: Billed
+    version: PlanVersion
+    plan_name: str
+    at: datetime
+    rewrite: Invoice | None
+
+    async def lines(self) -> list[InvoiceLine]:
+        lines = [*self._fee(), *await self._fixed_charges()]
+        if (usage := self.usage_period()) is not None:
+            lines += await rate_usage(self.tx, self.seams, self.subscription, self.version, usage, self.at)
+        return [*lines, *await self._commitment(lines)]
+
+    def about(self) -> InvoiceSubscription:
+        usage = self.usage_period()
+        fee = self.fee_period() or usage
+        if fee is None:
+            fee = Period(self.subscription.started_at, self.subscription.current_period_end)
+        return InvoiceSubscription(
+            subscription_id=self.subscription.id,
+            reason=self.billed.reason,
+            period_start=fee.start,
+            period_end=fee.end,
+            charges_start=usage.start if usage else None,
+            charges_end=usage.end if usage else None,
+        )
+
+    @property
+    def subscription(self) -> Subscription:
+        return self.billed.subscription
+
+    @property
+    def ends(self) -> bool:
+        return self.billed.reason is BillingReason.TERMINATING
+
+    def usage_period(self) -> Period | None:
+        """The period of usage that ends here."""
+        return self._ended(self.version.usage_interval, always=True)
+
+    def fee_period(self) -> Period | None:
+        """The period that the fixed fee on this invoice is for."""
+        if self.billed.reason is BillingReason.TRIAL_ENDED:
+            following = self._running(self.version.interval)
+            assert self.subscription.trial_ends_at is not None, "a trial that ended"
+            return Period(self.subscription.trial_ends_at, following.end)
+        if self.version.pay_in_advance:
+            return self._following(self.version.interval)
+        return self._ended(self.version.interval)
+
+    def _ended(self, interval: Interval, *, always: bool = False) -> Period | None:
+        """The period of an interval that ends at this instant, cut at the start and end of the subscription."""
+        if self.billed.reason not in _ENDING:
+            return None
+        period = self.subscription.calendar(interval).period_at(self.at - _TICK)
+        if not (always or self.ends or period.end == self.at):
+            return None
+        return Period(max(period.start, self.subscription.started_at), min(period.end, self.at))
+
+    def _following(self, interval: Interval) -> Period | None:
+        """The period of an interval that begins at this instant. What ends early is credited when it does."""
+        if self.billed.reason not in _BEGINNING:
+            return None
+        period = self._running(interval)
+        begins = period.start == self.at or self.billed.reason is BillingReason.STARTING
+        return period if begins else None
+
+    def _running(self, interval: Interval) -> Period:
+        period = self.subscription.calendar(interval).period_at(self.at)
+        return Period(max(period.start, self.subscription.started_at), period.end)
+
+    def _fee(self) -> list[InvoiceLine]:
+        period = self.fee_period()
+        in_advance = self.version.pay_in_advance
+        if period is None or (in_advance and is_in_trial(self.subscription, self.at)):
+            return []
+        replaced = self.billed.replaced and not in_advance
+        return [fee_line(self.subscription, self.version, self.plan_name, period, self.at, replaced=replaced)]
+
+    async def _fixed_charges(self) -> list[InvoiceLine]:
+        lines = []
+        for charge in self.version.fixed_charges:
+            interval = self.version.fixed_charge_interval
+            period = self._following(interval) if charge.pay_in_advance else self._ended(interval)
+            if period is not None:
+                lines.append(await self._fixed_charge(charge, period))
+        return lines
+
+    async def _fixed_charge(self, charge: FixedCharge, period: Period) -> InvoiceLine:
+        add_on = await add_on_store.get_add_on_by_id(self.tx, self.version.org_id, charge.add_on_id)
+        return fixed_charge_line(
+            self.subscription,
+            self.version,
+            charge,
+            add_on.invoice_display_name or add_on.name,
+            period,
+            self.at,
+            replaced=self.billed.replaced,
+        )
+
+    async def _commitment(self, lines: Sequence[InvoiceLine]) -> list[InvoiceLine]:
+        """What the fee's period that ends here misses of its minimum, of what was billed for it so far and now."""
+        commitment = self.version.minimum_commitment
+        period = self._ended(self.version.interval)
+        if commitment is None or period is None:
+            return []
+        earlier = await invoicing_store.lines_within(
+            self.tx,
+            self.version.org_id,
+            self.subscription.id,
+            period.start,
+            self.subscription.calendar(self.version.interval).period_at(period.start).end,
+            but_not=self.rewrite.id if self.rewrite else None,
+        )
+        billed = sum(
+            line.amount_cents
+            for line in (*earlier, *lines)
+            if line.period_start is not None
+            and period.start <= line.period_start < period.end
+            and line.kind is not LineKind.COMMITMENT
+        )
+        line = commitment_line(
+            self.subscription,
+            self.version,
+            commitment,
+            self.plan_name,
+            period,
+            billed,
+            self.at,
+            replaced=self.billed.replaced,
+        )
+        return [] if line is None else [line]
+
+
+def _draft(org_id: UUID, parts: Sequence[_Part]) -> InvoiceDraft | None:
+    if not parts:
+        return None
+    first = parts[0]
+    assert all(part.version.currency == first.version.currency for part in parts), "one currency an invoice"
+    return InvoiceDraft(
+        org_id=org_id,
+        customer_id=first.billed.subscription.customer_id,
+        currency=first.version.currency,
+        lines=tuple(line for part in parts for line in part.lines),
+        subscriptions=tuple(part.about for part in parts),
+        tax_codes={line.id: codes for part in parts for line, codes in _tax_codes(part) if codes},
+        may_wait=True,
+    )
+
+
+def _tax_codes(part: _Part) -> list[tuple[InvoiceLine, tuple[str, ...]]]:
+    """Each line's own tax codes: of its charge, fixed charge or commitment, else of the plan."""
+    version = part.version
+    own: Mapping[UUID | None, tuple[str, ...]] = {
+        **{charge.id: charge.tax_codes for charge in version.charges},
+        **{charge.id: charge.tax_codes for charge in version.fixed_charges},
+    }
+    codes = []
+    for line in part.lines:
+        of_line = own.get(line.charge_id or line.fixed_charge_id, ())
+        if line.kind is LineKind.COMMITMENT and version.minimum_commitment:
+            of_line = version.minimum_commitment.tax_codes
+        codes.append((line, of_line or version.tax_codes))
+    return codes

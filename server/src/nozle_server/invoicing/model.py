@@ -71,14 +71,15 @@ class CreditKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AppliedTax:
-    """A tax as it was when it was applied: `rate` percent of `base_cents` made `amount_cents`, both settled."""
+    """A tax as it was when it was applied: `rate` percent of `base_cents` (exact on a line, settled on an invoice) made
+    `amount_cents`, settled."""
 
     tax_id: UUID
     code: str
     name: str
     description: str | None
     rate: Decimal
-    base_cents: int
+    base_cents: Decimal
     amount_cents: int
 
 

@@ -1,10 +1,8 @@
 """Use cases that make invoices."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from uuid import UUID
 
 from nozle_server.catalog import metric_store
 from nozle_server.catalog.model import PlanVersion
@@ -18,14 +16,20 @@ from nozle_server.infra.seams import Seams
 from nozle_server.infra.usage_store import Window
 from nozle_server.invoicing import lines as invoice_lines
 from nozle_server.invoicing import store
+from nozle_server.invoicing.amounts import progressive_shares, usage_cents, with_taxes, with_totals
 from nozle_server.invoicing.drafts import InvoiceDraft
 from nozle_server.invoicing.model import (
+    CreditKind,
     Invoice,
+    InvoiceCredit,
     InvoiceLine,
     InvoiceStatus,
 )
 from nozle_server.invoicing.terms import Terms, lock_terms
 from nozle_server.subscriptions.model import Subscription
+from nozle_server.taxes.apply import choose
+from nozle_server.taxes.model import Tax
+from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes
 
 INVOICE_FINALIZED = "invoice.finalized"
 INVOICE_DRAFTED = "invoice.drafted"
@@ -70,7 +74,7 @@ async def issue_invoice(
         if rewrite is not None:
             await store.replace_draft(tx, replace(invoice, status=InvoiceStatus.CLOSED))
         return None
-    invoice = _with_totals(invoice)
+    invoice = with_totals(await _reduce_and_tax(tx, invoice, draft, now))
     invoice = _wait(invoice, terms, now, rewrite) if waits else await _finalize(tx, invoice, terms, now)
     if rewrite is None:
         await store.insert(tx, invoice)
@@ -136,21 +140,53 @@ def _new_invoice(draft: InvoiceDraft, terms: Terms, now: datetime, rewrite: Invo
     )
 
 
-def _with_totals(invoice: Invoice) -> Invoice:
-    """The amounts that follow from the lines and what reduces them."""
-    excluding = (
-        invoice.fees_amount_cents
-        - invoice.progressive_billing_credit_amount_cents
-        - invoice.coupons_amount_cents
-    )
-    including = excluding + invoice.taxes_amount_cents
-    total = including - invoice.credit_notes_amount_cents - invoice.prepaid_credit_amount_cents
-    return replace(
+async def _reduce_and_tax(tx: Tx, invoice: Invoice, draft: InvoiceDraft, now: datetime) -> Invoice:
+    """The invoice with its progressive credits, coupons and taxes."""
+    progressive = _progressive_credits(draft, now)
+    reduced = sum(one.amount_cents for one in progressive)
+    shares = progressive_shares(invoice.lines, reduced)
+    coupons = (Decimal(0),) * len(invoice.lines)
+    taxes = await _taxes_of_lines(tx, draft)
+    invoice = replace(
         invoice,
-        sub_total_excluding_taxes_amount_cents=excluding,
-        sub_total_including_taxes_amount_cents=including,
-        total_amount_cents=total,
+        progressive_billing_credit_amount_cents=reduced,
+        credits=progressive,
     )
+    return with_taxes(invoice, progressive=shares, coupons=coupons, taxes=taxes)
+
+
+def _progressive_credits(draft: InvoiceDraft, now: datetime) -> tuple[InvoiceCredit, ...]:
+    """What progressive invoices charged of this usage before, as far as the usage goes."""
+    left = usage_cents(draft.lines)
+    credits = []
+    for one in draft.progressive_credits:
+        amount = min(one.amount_cents, left)
+        if amount > 0:
+            left -= amount
+            credits.append(
+                InvoiceCredit(
+                    id=new_id(),
+                    kind=CreditKind.PROGRESSIVE,
+                    source_id=one.invoice_id,
+                    label=one.number,
+                    code=None,
+                    amount_cents=amount,
+                    created_at=now,
+                )
+            )
+    return tuple(credits)
+
+
+async def _taxes_of_lines(tx: Tx, draft: InvoiceDraft) -> list[tuple[Tax, ...]]:
+    """The taxes each line pays: its own, else the customer's, else the organization's."""
+    if not draft.taxes:
+        return [()] * len(draft.lines)
+    codes = {code for of_line in draft.tax_codes.values() for code in of_line}
+    known = await find_taxes(tx, draft.org_id, sorted(codes)) if codes else {}
+    otherwise = await customer_or_default_taxes(tx, draft.org_id, draft.customer_id)
+    return [
+        choose(draft.tax_codes.get(line.id, ()), (), known=known, otherwise=otherwise) for line in draft.lines
+    ]
 
 
 def _wait(invoice: Invoice, terms: Terms, now: datetime, rewrite: Invoice | None) -> Invoice:
@@ -188,14 +224,3 @@ async def _finalize(tx: Tx, invoice: Invoice, terms: Terms, now: datetime) -> In
             for line in invoice.lines
         ),
     )
-
-
-async def get_invoice(tx: Tx, org_id: UUID, invoice_id: UUID) -> Invoice:
-    """An invoice that something of ours refers to."""
-    invoice = await store.find(tx, org_id, invoice_id)
-    assert invoice is not None, "invoices are never deleted"
-    return invoice
-
-
-def of_subscription(lines: Sequence[InvoiceLine], subscription_id: UUID) -> list[InvoiceLine]:
-    return [line for line in lines if line.subscription_id == subscription_id]

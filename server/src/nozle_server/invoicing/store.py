@@ -74,7 +74,15 @@ def line_from_row(row: asyncpg.Record) -> InvoiceLine:
 
 def taxes_from_json(rows: Sequence[Any]) -> tuple[AppliedTax, ...]:
     return tuple(
-        AppliedTax(**{**row, "tax_id": UUID(row["tax_id"]), "rate": Decimal(row["rate"])}) for row in rows
+        AppliedTax(
+            **{
+                **row,
+                "tax_id": UUID(row["tax_id"]),
+                "rate": Decimal(row["rate"]),
+                "base_cents": Decimal(row["base_cents"]),
+            }
+        )
+        for row in rows
     )
 
 

@@ -1,13 +1,16 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nozle_server.catalog.charge_models import (
+    Dynamic,
     Graduated,
+    GraduatedPercentage,
     Package,
     Percentage,
+    PercentageRange,
     PriceRange,
     Standard,
     Volume,
@@ -34,6 +37,22 @@ RANGES = (
         ("standard", {"amount": Decimal("0.12"), "package_size": "ignored"}, Standard(Decimal("0.12"))),
         ("graduated", {"graduated_ranges": TIERS}, Graduated(RANGES)),
         ("volume", {"volume_ranges": TIERS}, Volume(RANGES)),
+        (
+            "graduated_percentage",
+            {
+                "graduated_percentage_ranges": [
+                    {"from_value": 0, "to_value": 10, "rate": "1.5", "flat_amount": "10"},
+                    {"from_value": 11, "to_value": None, "rate": "0"},
+                ]
+            },
+            GraduatedPercentage(
+                (
+                    PercentageRange(0, 10, Decimal(10), Decimal("1.5")),
+                    PercentageRange(11, None, Decimal(0), Decimal(0)),
+                )
+            ),
+        ),
+        ("dynamic", {"amount": "ignored"}, Dynamic()),
         (
             "package",
             {"amount": "30", "free_units": 100, "package_size": 1000},
@@ -166,7 +185,24 @@ def test_a_tier_without_a_flat_amount_has_none():
     )
 
 
-@pytest.mark.parametrize("name", ["", "Standard", "graduated_percentage", "dynamic", "custom"])
+@pytest.mark.parametrize(
+    ("ranges", "code"),
+    [
+        (None, "missing_graduated_percentage_ranges"),
+        ([{"from_value": 0, "to_value": None, "rate": "-1"}], "invalid_rate"),
+        ([{"from_value": 0, "to_value": None}], "invalid_rate"),
+        ([{"from_value": 0, "to_value": None, "rate": "1", "flat_amount": "x"}], "invalid_amount"),
+        ([{"from_value": 0, "to_value": 5, "rate": "1"}], "invalid_graduated_percentage_ranges"),
+        ([{"from_value": 1, "to_value": None, "rate": "1"}], "invalid_graduated_percentage_ranges"),
+    ],
+)
+def test_graduated_percentages_are_refused_in_lagos_words(ranges, code):
+    with pytest.raises(InvalidInput) as refused:
+        parse_charge_model("graduated_percentage", {"graduated_percentage_ranges": ranges})
+    assert refused.value.details == {"properties": [code]}
+
+
+@pytest.mark.parametrize("name", ["", "Standard", "graduatedpercentage", "custom"])
 def test_other_charge_models_are_not_known(name):
     with pytest.raises(InvalidInput) as refused:
         parse_charge_model(name, {"amount": "1"})
@@ -185,11 +221,22 @@ json_values = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.sampled_from(["standard", "graduated", "volume", "package", "percentage"]),
+    st.sampled_from(
+        ["standard", "graduated", "volume", "package", "percentage", "graduated_percentage", "dynamic"]
+    ),
     st.dictionaries(
         st.sampled_from(
-            ["amount", "graduated_ranges", "volume_ranges", "package_size", "free_units", "rate"]
+            [
+                "amount",
+                "graduated_ranges",
+                "volume_ranges",
+                "graduated_percentage_ranges",
+                "package_size",
+                "free_units",
+                "rate",
+            ]
         ),
         json_values,
     ),

@@ -6,7 +6,7 @@ https://getlago.com/docs/api-reference/plans/object (charges) and
 https://getlago.com/docs/guide/plans/charges/charge-models/standard. How a model prices: `rating/`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -52,6 +52,29 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class PercentageRange:
+    """One tier of `GraduatedPercentage`, cut as `PriceRange` is: `rate` percent of its units, and a flat amount."""
+
+    from_value: int
+    to_value: int | None
+    flat_amount: Decimal
+    rate: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class GraduatedPercentage:
+    """A percentage of the units (an amount of money) that rises or falls by tier, plus the flat amount of every tier
+    reached."""
+
+    ranges: tuple[PercentageRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """Every event brings its own price, `precise_total_amount_cents`; a period costs their sum."""
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """After `free_units`, each begun package of `package_size` units costs `amount`."""
 
@@ -76,7 +99,10 @@ class Percentage:
     per_transaction_max_amount: Decimal | None = None
 
 
-ChargeModel = Standard | Graduated | Volume | Package | Percentage
+ChargeModel = Standard | Graduated | GraduatedPercentage | Volume | Package | Percentage | Dynamic
+
+# What the tiers of the models have in common: their bounds.
+Range = PriceRange | PercentageRange
 
 
 def parse_charge_model(
@@ -103,8 +129,9 @@ def parse_charge_model(
 
 
 def charge_model_name(model: ChargeModel) -> str:
-    """Lago's word for a model: "standard", "graduated", "volume", "package" or "percentage"."""
-    return type(model).__name__.lower()
+    """Lago's word for a model: "standard", "graduated", "graduated_percentage", "volume", "package", "percentage" or
+    "dynamic"."""
+    return _NAMES[type(model)]
 
 
 def to_properties(model: ChargeModel) -> dict[str, object]:
@@ -114,6 +141,8 @@ def to_properties(model: ChargeModel) -> dict[str, object]:
             return {"amount": to_plain(amount)}
         case Graduated(ranges):
             return {"graduated_ranges": [_range_properties(one) for one in ranges]}
+        case GraduatedPercentage(ranges):
+            return {"graduated_percentage_ranges": [_percentage_range_properties(one) for one in ranges]}
         case Volume(ranges):
             return {"volume_ranges": [_range_properties(one) for one in ranges]}
         case Package(amount, package_size, free_units):
@@ -127,6 +156,8 @@ def to_properties(model: ChargeModel) -> dict[str, object]:
                 "per_transaction_min_amount": _plain_or_none(model.per_transaction_min_amount),
                 "per_transaction_max_amount": _plain_or_none(model.per_transaction_max_amount),
             }
+        case Dynamic():
+            return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,31 +185,54 @@ class _Reader:
         return None if self.properties.get(key) is None else self.count(key, code, minimum=minimum)
 
     def ranges(self, key: str) -> tuple[PriceRange, ...]:
-        entries = self.properties.get(key)
-        if entries is None or entries == []:
-            self.refuse(f"missing_{key}")
-            return ()
-        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-            self.refuse(f"invalid_{key}")
-            return ()
-        ranges = tuple(self._range(entry, key) for entry in entries)
-        if not _are_contiguous(ranges):
-            self.refuse(f"invalid_{key}")
+        ranges = tuple(
+            PriceRange(
+                *self._bounds(entry, key),
+                flat_amount=self._flat_amount(entry),
+                per_unit_amount=self._amount_of(entry.get("per_unit_amount"), "invalid_amount"),
+            )
+            for entry in self._entries(key)
+        )
+        self._require_contiguous(ranges, key)
+        return ranges
+
+    def percentage_ranges(self, key: str) -> tuple[PercentageRange, ...]:
+        ranges = tuple(
+            PercentageRange(
+                *self._bounds(entry, key),
+                flat_amount=self._flat_amount(entry),
+                rate=self._amount_of(entry.get("rate"), "invalid_rate"),
+            )
+            for entry in self._entries(key)
+        )
+        self._require_contiguous(ranges, key)
         return ranges
 
     def refuse(self, code: str) -> None:
         self.codes[code] = None
 
-    def _range(self, entry: Mapping[str, object], key: str) -> PriceRange:
+    def _entries(self, key: str) -> list[Mapping[str, object]]:
+        entries = self.properties.get(key)
+        if entries is None or entries == []:
+            self.refuse(f"missing_{key}")
+            return []
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            self.refuse(f"invalid_{key}")
+            return []
+        return entries
+
+    def _bounds(self, entry: Mapping[str, object], key: str) -> tuple[int, int | None]:
         from_value, to_value = _integer(entry.get("from_value")), entry.get("to_value")
         if from_value is None or (to_value is not None and _integer(to_value) is None):
             self.refuse(f"invalid_{key}")
-        return PriceRange(
-            from_value=from_value or 0,
-            to_value=_integer(to_value),
-            flat_amount=self._optional_amount_of(entry.get("flat_amount"), "invalid_amount") or _ZERO,
-            per_unit_amount=self._amount_of(entry.get("per_unit_amount"), "invalid_amount"),
-        )
+        return from_value or 0, _integer(to_value)
+
+    def _flat_amount(self, entry: Mapping[str, object]) -> Decimal:
+        return self._optional_amount_of(entry.get("flat_amount"), "invalid_amount") or _ZERO
+
+    def _require_contiguous(self, ranges: Sequence[Range], key: str) -> None:
+        if ranges and not _are_contiguous(ranges):
+            self.refuse(f"invalid_{key}")
 
     def _optional_amount_of(self, value: object, code: str) -> Decimal | None:
         return None if value is None else self._amount_of(value, code)
@@ -197,6 +251,14 @@ def _standard(read: _Reader) -> Standard:
 
 def _graduated(read: _Reader) -> Graduated:
     return Graduated(read.ranges("graduated_ranges"))
+
+
+def _graduated_percentage(read: _Reader) -> GraduatedPercentage:
+    return GraduatedPercentage(read.percentage_ranges("graduated_percentage_ranges"))
+
+
+def _dynamic(_: _Reader) -> Dynamic:
+    return Dynamic()
 
 
 def _volume(read: _Reader) -> Volume:
@@ -236,10 +298,22 @@ _PARSERS: dict[str, Callable[[_Reader], ChargeModel]] = {
     "volume": _volume,
     "package": _package,
     "percentage": _percentage,
+    "graduated_percentage": _graduated_percentage,
+    "dynamic": _dynamic,
+}
+
+_NAMES: dict[type, str] = {
+    Standard: "standard",
+    Graduated: "graduated",
+    GraduatedPercentage: "graduated_percentage",
+    Volume: "volume",
+    Package: "package",
+    Percentage: "percentage",
+    Dynamic: "dynamic",
 }
 
 
-def _are_contiguous(ranges: tuple[PriceRange, ...]) -> bool:
+def _are_contiguous(ranges: Sequence[Range]) -> bool:
     """From 0, each tier one after the end of the one before and longer than a point, the last without end."""
     expected = 0
     for one in ranges[:-1]:
@@ -266,6 +340,15 @@ def _range_properties(one: PriceRange) -> dict[str, object]:
         "to_value": one.to_value,
         "flat_amount": to_plain(one.flat_amount),
         "per_unit_amount": to_plain(one.per_unit_amount),
+    }
+
+
+def _percentage_range_properties(one: PercentageRange) -> dict[str, object]:
+    return {
+        "from_value": one.from_value,
+        "to_value": one.to_value,
+        "flat_amount": to_plain(one.flat_amount),
+        "rate": to_plain(one.rate),
     }
 
 

@@ -9,22 +9,34 @@ from decimal import Decimal
 class Usage:
     """What a charge is priced on: the metric's quantity in a period, and how many events made it.
 
-    `transactions` is the quantity of each event in order of time. Only some percentage charges read it
-    (`needs_transactions` in `rate.py`); leave it empty for all others.
+    `transactions` is the quantity of each event in order of time. Only some percentage charges and graduated prorated
+    ones read it (`needs_transactions`, `needs_parts` in `rate.py`); leave it empty for all others.
+
+    `prorated_units` is there for a prorated charge: each unit counted by the part of the period it was there, where
+    `units` counts it in full; `prorated_transactions` says it for each transaction. `amount_cents` is the sum of the
+    events' own prices, which only a dynamic charge reads.
     """
 
     units: Decimal
     events_count: int
     transactions: Sequence[Decimal] = ()
+    prorated_units: Decimal | None = None
+    prorated_transactions: Sequence[Decimal] = ()
+    amount_cents: Decimal = Decimal(0)
+
+    @property
+    def priced_units(self) -> Decimal:
+        """The units that a price per unit is multiplied by."""
+        return self.units if self.prorated_units is None else self.prorated_units
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One piece of the walk that makes an amount: `units` x `unit_price_cents` + `flat_cents`.
 
-    `kind` is stable: units, free_units, tier, volume_tier, packages, percentage, fixed_fee,
-    transaction_minimum, transaction_maximum, floor_at_zero. `label` says which one where there are several:
-    the tier "11-20".
+    `kind` is stable: units, prorated_units, free_units, tier, volume_tier, packages, percentage, fixed_fee, dynamic,
+    transaction_minimum, transaction_maximum, floor_at_zero, before_event. `label` says which one where there are
+    several: the tier "11-20".
     """
 
     kind: str
@@ -39,7 +51,8 @@ class Step:
 class RatedLine:
     """Priced usage: the exact amount beside the settled one, which is rounded once, half away from zero.
 
-    The amounts of `steps` sum to `exact_amount_cents`, and neither it nor `units` is negative.
+    The amounts of `steps` sum to `exact_amount_cents`, and neither it nor `units` is negative. `units` are counted in
+    full, also where the price is prorated.
     """
 
     units: Decimal

@@ -11,7 +11,8 @@ from nozle_server.rating.lines import Step, Usage, priced
 
 
 def steps(model: Standard, usage: Usage, currency: str) -> tuple[Step, ...]:
-    return (priced("units", usage.units, to_minor(model.amount, currency)),)
+    kind = "units" if usage.prorated_units is None else "prorated_units"
+    return (priced(kind, usage.priced_units, to_minor(model.amount, currency)),)
 
 
 def marginal_price_cents(model: Standard, currency: str) -> Decimal:

@@ -1,7 +1,7 @@
 """Volume: all units cost what the tier of their total says, plus the flat amount of that tier.
 
 A total may fall as usage grows into a cheaper tier; that is its point. A usage of 0 lies in the first tier
-and pays its flat amount.
+and pays its flat amount. Prorated, the full units choose the tier and the prorated ones are priced.
 
 https://getlago.com/docs/guide/plans/charges/charge-models/volume, and for 0
 https://github.com/getlago/lago-api/pull/5760
@@ -16,7 +16,8 @@ from nozle_server.rating.tiers import tier_of, tier_step
 
 
 def steps(model: Volume, usage: Usage, currency: str) -> tuple[Step, ...]:
-    return (tier_step("volume_tier", tier_of(model.ranges, usage.units), usage.units, currency),)
+    tier = tier_of(model.ranges, usage.units)
+    return (tier_step("volume_tier", tier, usage.priced_units, currency),)
 
 
 def marginal_price_cents(model: Volume, used: Decimal, currency: str) -> Decimal:

@@ -34,7 +34,9 @@ from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes
 INVOICE_FINALIZED = "invoice.finalized"
 INVOICE_DRAFTED = "invoice.drafted"
 FINALIZE_INVOICE = "finalize_invoice"
+INVOICE_FAILED = "invoice.failed"
 DRAFT_NUMBER = "DRAFT"
+MAX_ERROR_LENGTH = 1_000
 
 
 async def rate_usage(
@@ -97,6 +99,18 @@ async def issue_invoice(
     }
     kind = INVOICE_DRAFTED if waits else INVOICE_FINALIZED
     await seams.change_bus.publish(tx, Change(invoice.org_id, kind, str(invoice.id), payload))
+    return invoice
+
+
+async def store_failed(tx: Tx, seams: Seams, draft: InvoiceDraft, *, error: str, now: datetime) -> Invoice:
+    """Keep the place of an invoice that could not be made, and why."""
+    terms = await lock_terms(tx, draft.org_id, draft.customer_id)
+    details = ({"error_code": "invoice_not_made", "details": error[:MAX_ERROR_LENGTH]},)
+    invoice = replace(
+        _new_invoice(draft, terms, now, None), status=InvoiceStatus.FAILED, error_details=details
+    )
+    await store.insert(tx, invoice)
+    await seams.change_bus.publish(tx, Change(invoice.org_id, INVOICE_FAILED, str(invoice.id)))
     return invoice
 
 

@@ -357,6 +357,18 @@ async def set_payment(
     )
 
 
+async def set_failed(tx: Tx, org_id: UUID, invoice_id: UUID, error: str, now: datetime) -> None:
+    """A draft that could not be made final, and why."""
+    await tx.execute(
+        """update invoices set status = 'failed', error_details = $3, updated_at = $4
+           where org_id = $1 and id = $2 and status = 'draft'""",
+        org_id,
+        invoice_id,
+        [{"error_code": "invoice_not_finalized", "details": error}],
+        now,
+    )
+
+
 async def set_voided(tx: Tx, org_id: UUID, invoice_id: UUID, now: datetime) -> None:
     await tx.execute(
         "update invoices set status = 'voided', voided_at = $3, updated_at = $3 where org_id = $1 and id = $2",

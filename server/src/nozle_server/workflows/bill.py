@@ -32,7 +32,7 @@ from nozle_server.invoicing.model import (
     InvoiceSubscription,
     LineKind,
 )
-from nozle_server.invoicing.operations import issue_invoice, rate_usage
+from nozle_server.invoicing.operations import issue_invoice, rate_usage, store_failed
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
 from nozle_server.subscriptions.proration import is_in_trial
@@ -92,6 +92,19 @@ async def refresh_draft(
     return await bill(
         tx, seams, org_id=invoice.org_id, billed=billed, at=at, now=now, rewrite=invoice, final=final
     )
+
+
+async def bill_failed(
+    tx: Tx, seams: Seams, *, org_id: UUID, billed: Sequence[Billed], at: datetime, error: str
+) -> Invoice:
+    """What stands in the place of an invoice that could not be made, with the reason; it can be retried."""
+    parts = []
+    for one in billed:
+        version = await plan_store.get_plan_version(tx, org_id, one.subscription.plan_version_id)
+        parts.append(_Part(one, version, _Billing(tx, seams, one, version, "", at, None).about(), ()))
+    draft = _draft(org_id, parts)
+    assert draft is not None, "an invoice that failed was about something"
+    return await store_failed(tx, seams, draft, error=error, now=at)
 
 
 @dataclass(frozen=True, slots=True)

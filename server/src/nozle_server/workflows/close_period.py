@@ -21,7 +21,7 @@ from nozle_server.invoicing.model import BillingReason, InvoiceStatus
 from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
-from nozle_server.workflows.bill import Billed, bill, refresh_draft
+from nozle_server.workflows.bill import Billed, bill, bill_failed, refresh_draft
 from nozle_server.workflows.open_period import SUBSCRIPTION_STARTED, open_period
 
 SUBSCRIPTION_TERMINATED = "subscription.terminated"
@@ -89,6 +89,20 @@ async def invoice_period(
 ) -> None:
     """Make the invoice of the period that ended at `ended_at`, together with the customer's other subscriptions whose
     periods ended at that instant. A unique key keeps a second one out."""
+    billed = await _billed_together(tx, org_id, subscription_id, ended_at)
+    await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
+
+
+async def invoice_failed(
+    tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: UUID, ended_at: datetime, error: str
+) -> None:
+    """Keep the place of an invoice that could not be made: it is seen among the others, and can be retried."""
+    subscription = await subscriptions_store.get(tx, org_id, subscription_id)
+    billed = await _billed(tx, org_id, subscription, ended_at)
+    await bill_failed(tx, seams, org_id=org_id, billed=billed, at=ended_at, error=error)
+
+
+async def _billed_together(tx: Tx, org_id: UUID, subscription_id: UUID, ended_at: datetime) -> list[Billed]:
     subscription = await subscriptions_store.get(tx, org_id, subscription_id)
     others = await due.take(
         tx,
@@ -103,7 +117,7 @@ async def invoice_period(
     billed: list[Billed] = []
     for one in sorted(together, key=lambda each: (each.started_at, each.id)):
         billed += await _billed(tx, org_id, one, ended_at)
-    await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
+    return billed
 
 
 async def _billed(tx: Tx, org_id: UUID, subscription: Subscription, ended_at: datetime) -> Sequence[Billed]:

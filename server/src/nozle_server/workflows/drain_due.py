@@ -16,11 +16,13 @@ from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx, is_database_fault
 from nozle_server.infra.due import DueItem
 from nozle_server.infra.seams import Seams
+from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.operations import FINALIZE_INVOICE
 from nozle_server.workflows.close_period import (
     INVOICE_PERIOD,
     close_period,
     finalize_draft,
+    invoice_failed,
     invoice_period,
 )
 from nozle_server.workflows.open_period import PERIOD_END
@@ -59,8 +61,27 @@ async def _step(database: Database, seams: Seams, org_id: UUID, until: datetime,
             "due_item_parked", kind=failed.item.kind, subject_id=str(failed.item.subject_id), exc_info=cause
         )
         item, reason = failed.item, f"{type(cause).__name__}: {cause}"
-        await database.run(lambda tx: due.park(tx, item, reason))
+        await database.run(lambda tx: _put_aside(tx, seams, item, reason))
         return True
+
+
+async def _put_aside(tx: Tx, seams: Seams, item: DueItem, reason: str) -> None:
+    """An invoice that failed is kept as such, to be seen and retried; anything else is parked."""
+    if item.kind == INVOICE_PERIOD:
+        await invoice_failed(
+            tx,
+            seams,
+            org_id=item.org_id,
+            subscription_id=item.subject_id,
+            ended_at=item.due_at,
+            error=reason,
+        )
+        await due.finish(tx, item)
+    elif item.kind == FINALIZE_INVOICE:
+        await invoicing_store.set_failed(tx, item.org_id, item.subject_id, reason, item.due_at)
+        await due.finish(tx, item)
+    else:
+        await due.park(tx, item, reason)
 
 
 async def _do_next(tx: Tx, seams: Seams, org_id: UUID, until: datetime, *, turn_clock: bool) -> bool:

@@ -27,7 +27,7 @@ class CoreInvoicesQuery(PageQuery):
     external_customer_id: str | None = None
 
 
-_STATUS = {"draft": "draft", "voided": "void"}
+_STATUS = {"draft": "draft", "voided": "void", "failed": "failed"}
 
 
 async def index(call: Call) -> object:

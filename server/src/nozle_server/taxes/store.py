@@ -89,9 +89,12 @@ async def count_customers(tx: Tx, org_id: UUID, tax_ids: Sequence[UUID]) -> dict
     """How many customers pay each of these taxes: their own, or the organization's where they have none."""
     rows = await tx.fetch(
         """
-        select t.id, (select count(*) from customer_taxes ct where ct.org_id = t.org_id and ct.tax_id = t.id)
+        select t.id, (
+                select count(*) from customer_taxes ct
+                join customers c on c.org_id = ct.org_id and c.id = ct.customer_id and c.deleted_at is null
+                where ct.org_id = t.org_id and ct.tax_id = t.id)
             + case when t.applied_to_organization then (
-                select count(*) from customers c where c.org_id = t.org_id and not exists (
+                select count(*) from customers c where c.org_id = t.org_id and c.deleted_at is null and not exists (
                     select from customer_taxes ct where ct.org_id = c.org_id and ct.customer_id = c.id))
               else 0 end as customers
         from taxes t where t.org_id = $1 and t.id = any($2)

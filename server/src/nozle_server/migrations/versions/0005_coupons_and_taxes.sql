@@ -88,7 +88,6 @@ create table applied_coupons (
     -- Whether invoices took all of it (a voided one gives its part back), or somebody took it away.
     ended_by text check (ended_by in ('use', 'removal')),
     created_at timestamptz not null,
-    updated_at timestamptz not null,
     primary key (org_id, id),
     foreign key (org_id, coupon_id) references coupons (org_id, id),
     foreign key (org_id, customer_id) references customers (org_id, id),
@@ -109,7 +108,8 @@ create table coupon_uses (
     invoice_id uuid not null,
     amount_cents numeric(60, 0) not null check (amount_cents > 0),
     created_at timestamptz not null,
-    given_back_at timestamptz,
+    -- The invoice was voided: what it took counts no more.
+    given_back boolean not null default false,
     primary key (org_id, id),
     unique (org_id, invoice_id, applied_coupon_id),
     foreign key (org_id, applied_coupon_id) references applied_coupons (org_id, id),

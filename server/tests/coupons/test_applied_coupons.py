@@ -80,8 +80,8 @@ async def acme(world: World) -> World:
 
 
 async def billed(world: World, months: int) -> list[tuple[uuid.UUID, str]]:
-    """Invoices of as many months, with their instants."""
-    await world.a_plan(amount_cents=1, code="billed")
+    """Invoices of nothing for as many months, with their instants: coupons are taken off them by `bill`."""
+    await world.a_plan(amount_cents=0, code="billed")
     await world.subscribe("acme", "billed")
     return [
         (await an_invoice(world, at), at) for at in (f"2026-{month:02}-01" for month in range(2, months + 2))
@@ -331,7 +331,7 @@ async def test_a_fixed_amount_given_once_runs_down_over_invoices(acme: World) ->
             "name": "deal",
             "description": None,
         },
-        "invoice": {"lago_id": str(first), "payment_status": "pending"},
+        "invoice": {"lago_id": str(first), "payment_status": "succeeded"},
     }
     assert await bill(acme, third, 3000, at3) == []
 

@@ -60,6 +60,7 @@ class UsageQuery:
     inside_start: datetime | None = None
     inside_end: datetime | None = None
     with_transactions: bool = False
+    include_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ class PostgresUsageStore:
             if query.with_transactions
             else ""
         )
+        status = "e.status in ('counted', 'late')" if query.include_late else "e.status = 'counted'"
         keys = ", ".join(str(n) for n in range(1, len(query.group_by) + 3))
         rows = await tx.fetch(
             f"""
@@ -160,7 +162,7 @@ class PostgresUsageStore:
             from unnest($3::uuid[], $4::timestamptz[], $5::timestamptz[]) with ordinality
                 as w (subscription_id, window_start, window_end, n)
             join events e on e.org_id = $1 and e.subscription_id = w.subscription_id and e.metric_id = $2
-                and e.occurred_at >= w.window_start and e.occurred_at < w.window_end and e.status = 'counted'
+                and e.occurred_at >= w.window_start and e.occurred_at < w.window_end and {status}
                 -- Bounds as values beside those of the join: only the partitions between them are looked at.
                 and e.occurred_at >= {first} and e.occurred_at < {last}
             group by {keys} order by {keys}

@@ -1,13 +1,18 @@
 """Use cases that make invoices."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from nozle_server.catalog import metric_store
-from nozle_server.catalog.model import PlanVersion
+from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, local_date, start_of_day
+from nozle_server.core.rounding import EXACT
+from nozle_server.coupons.apply import Discount, DiscountableLine, plan_discounts
+from nozle_server.coupons.model import AppliedCoupon
+from nozle_server.coupons.operations import applicable_coupons, record_uses
 from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.counters import next_number
@@ -40,14 +45,25 @@ MAX_ERROR_LENGTH = 1_000
 
 
 async def rate_usage(
-    tx: Tx, seams: Seams, subscription: Subscription, version: PlanVersion, period: Period, now: datetime
+    tx: Tx,
+    seams: Seams,
+    subscription: Subscription,
+    version: PlanVersion,
+    period: Period,
+    now: datetime,
+    *,
+    charges: Sequence[Charge] | None = None,
+    include_late: bool = False,
 ) -> list[InvoiceLine]:
-    """The charge lines of one subscription for one period, from the events as they are stored now."""
+    """The charge lines of one subscription for one period, from the events as they are stored now; with `include_late`
+    from those too that came after the period was invoiced."""
     lines: list[InvoiceLine] = []
-    for charge in version.charges:
+    for charge in version.charges if charges is None else charges:
         metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
         window = Window(subscription.id, period.start, period.end)
-        query = invoice_lines.usage_query(charge, metric.aggregation, [window])
+        query = replace(
+            invoice_lines.usage_query(charge, metric.aggregation, [window]), include_late=include_late
+        )
         rows = await seams.usage_store.usage(tx, subscription.org_id, query)
         lines += invoice_lines.charge_lines(subscription, version, charge, period, rows, now)
     return lines
@@ -73,15 +89,18 @@ async def issue_invoice(
     invoice = _new_invoice(draft, terms, now, rewrite)
     fees = sum(line.amount_cents for line in invoice.lines)
     if fees == 0 and not terms.finalize_zero_invoices and not waits:
-        if rewrite is not None:
-            await store.replace_draft(tx, replace(invoice, status=InvoiceStatus.CLOSED))
+        closed = with_totals(replace(invoice, status=InvoiceStatus.CLOSED))
+        await (store.insert(tx, closed) if rewrite is None else store.replace_draft(tx, closed))
         return None
-    invoice = with_totals(await _reduce_and_tax(tx, invoice, draft, now))
+    invoice, discounts = await _reduce_and_tax(tx, invoice, draft, now)
+    invoice = with_totals(invoice)
     invoice = _wait(invoice, terms, now, rewrite) if waits else await _finalize(tx, invoice, terms, now)
     if rewrite is None:
         await store.insert(tx, invoice)
     else:
         await store.replace_draft(tx, invoice)
+    if not waits:
+        await record_uses(tx, invoice.org_id, invoice.id, discounts, now)
     if waits:
         assert invoice.finalize_at is not None, "a draft knows when it ends"
         await due.schedule(
@@ -154,19 +173,61 @@ def _new_invoice(draft: InvoiceDraft, terms: Terms, now: datetime, rewrite: Invo
     )
 
 
-async def _reduce_and_tax(tx: Tx, invoice: Invoice, draft: InvoiceDraft, now: datetime) -> Invoice:
-    """The invoice with its progressive credits, coupons and taxes."""
+async def _reduce_and_tax(
+    tx: Tx, invoice: Invoice, draft: InvoiceDraft, now: datetime
+) -> tuple[Invoice, tuple[Discount, ...]]:
+    """The invoice with its progressive credits, coupons and taxes, and what its coupons took."""
     progressive = _progressive_credits(draft, now)
     reduced = sum(one.amount_cents for one in progressive)
     shares = progressive_shares(invoice.lines, reduced)
-    coupons = (Decimal(0),) * len(invoice.lines)
-    taxes = await _taxes_of_lines(tx, draft)
+    applied = (
+        await applicable_coupons(tx, draft.org_id, draft.customer_id, draft.currency, now)
+        if draft.coupons
+        else ()
+    )
+    discounts = plan_discounts(
+        [
+            DiscountableLine(line.kind, line.plan_id, line.metric_id, line.amount_cents - share)
+            for line, share in zip(invoice.lines, shares, strict=True)
+        ],
+        applied,
+        currency=draft.currency,
+    )
     invoice = replace(
         invoice,
         progressive_billing_credit_amount_cents=reduced,
-        credits=progressive,
+        coupons_amount_cents=sum(one.amount_cents for one in discounts),
+        credits=(*progressive, *_coupon_credits(discounts, applied, now)),
     )
-    return with_taxes(invoice, progressive=shares, coupons=coupons, taxes=taxes)
+    taxes = await _taxes_of_lines(tx, draft)
+    return with_taxes(
+        invoice, progressive=shares, coupons=_shares_of_lines(invoice, discounts), taxes=taxes
+    ), discounts
+
+
+def _shares_of_lines(invoice: Invoice, discounts: Sequence[Discount]) -> list[Decimal]:
+    with localcontext(EXACT):
+        return [
+            sum((one.per_line[place] for one in discounts), Decimal(0)) for place in range(len(invoice.lines))
+        ]
+
+
+def _coupon_credits(
+    discounts: Sequence[Discount], applied: Sequence[AppliedCoupon], now: datetime
+) -> tuple[InvoiceCredit, ...]:
+    coupons = {one.id: one.coupon for one in applied}
+    return tuple(
+        InvoiceCredit(
+            id=new_id(),
+            kind=CreditKind.COUPON,
+            source_id=one.applied_coupon_id,
+            label=coupons[one.applied_coupon_id].name,
+            code=coupons[one.applied_coupon_id].code,
+            amount_cents=one.amount_cents,
+            created_at=now,
+        )
+        for one in discounts
+    )
 
 
 def _progressive_credits(draft: InvoiceDraft, now: datetime) -> tuple[InvoiceCredit, ...]:

@@ -297,7 +297,7 @@ async def lines_of_period(
         select {columns} from invoice_lines l
         left join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
         where l.org_id = $1 and l.subscription_id = $2 and l.period_start >= $3 and l.period_end <= $4
-          and (l.invoice_id is null or i.status in ('finalized', 'voided'))
+          and (l.invoice_id is null or i.status in ('finalized', 'voided', 'closed'))
         order by l.created_at, l.invoice_id, l.position
         """,
         org_id,

@@ -74,6 +74,13 @@ class Subscription:
             return Period(self.current_period_start, self.current_period_end)
         return self.cut(self.calendar(interval).period_at(instant))
 
+    def bills(self, period: Period) -> bool:
+        """Whether a closed period of usage is billed: not the periods that had passed when a subscription with an earlier
+        start was made, nor the last one of a subscription that ended without an invoice."""
+        if period.end <= self.created_at:
+            return False
+        return self.on_termination_invoice == "generate" or period.end != self.terminated_at
+
     def cut(self, period: Period) -> Period:
         """The part of a period in which the subscription runs; ValueError when there is none."""
         end = self.terminated_at or self.ending_at

@@ -24,6 +24,7 @@ from nozle_server.infra.event_log import Appended, EventRecord, Outcome
 from nozle_server.infra.seams import Seams
 from nozle_server.metering.counting import plan_changes
 from nozle_server.metering.model import MeterEvent
+from nozle_server.workflows.adjust_periods import note_late_events
 from nozle_server.workflows.event_facts import EventFacts, gather
 from nozle_server.workflows.match_event import resolve
 
@@ -60,6 +61,7 @@ async def ingest(
         else:
             answers.append(await _refused_or_known(tx, seams, org_id, event, one))
     await _count(tx, seams, org_id, stored, facts)
+    await _note_late(tx, org_id, stored, facts, now)
     await _cost_tiers(tx, org_id, stored, facts)
     return answers
 
@@ -99,6 +101,20 @@ async def _count(
         counted.append((event, facts.metrics[event.code].aggregation, start))
     if counted:
         await seams.usage_store.count(tx, org_id, plan_changes(counted))
+
+
+async def _note_late(
+    tx: Tx, org_id: UUID, stored: Sequence[EventRecord], facts: EventFacts, now: datetime
+) -> None:
+    """What came too late for its period is billed with the next invoice."""
+    late = []
+    for event in stored:
+        if event.status == "late" and event.subscription_id is not None:
+            one = facts.subscriptions.by_id[event.subscription_id]
+            period = one.subscription.period_at(event.occurred_at, one.interval)
+            late.append((event, one.subscription, period))
+    if late:
+        await note_late_events(tx, org_id, late, now)
 
 
 async def _cost_tiers(tx: Tx, org_id: UUID, stored: Sequence[EventRecord], facts: EventFacts) -> None:

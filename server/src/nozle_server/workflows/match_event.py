@@ -44,7 +44,7 @@ def resolve(event: MeterEvent, facts: EventFacts, *, strict: bool, now: datetime
         )
     except (RuleBroken, InvalidInput) as error:
         return error
-    status, reason = _status(metric, match, occurred_at)
+    status, reason = _status(metric, match, occurred_at, facts)
     cost_facts = _cost_facts(event, measured)
     cost_model, cost = _cost(event, cost_facts, facts)
     return EventRecord(
@@ -103,13 +103,17 @@ def _arrival(subscription: Subscription | None, now: datetime) -> datetime:
     return now if subscription is None else max(now, subscription.billed_through)
 
 
-def _status(metric: Metric | None, match: Match, occurred_at: datetime) -> tuple[str, str | None]:
+def _status(
+    metric: Metric | None, match: Match, occurred_at: datetime, facts: EventFacts
+) -> tuple[str, str | None]:
     if metric is None:
         return "unmatched", "billable_metric_not_found"
     if match.subscription is None:
         return "unmatched", match.reason
     if occurred_at < match.subscription.billed_through:
-        return "late", "period_already_invoiced"
+        interval = facts.subscriptions.by_id[match.subscription.id].interval
+        billed = match.subscription.bills(match.subscription.period_at(occurred_at, interval))
+        return "late", "period_already_invoiced" if billed else "period_not_billed"
     return "counted", None
 
 

@@ -207,6 +207,13 @@ class World:
         await self.post("/core/api/v1/customers", body)
         return external_id
 
+    async def a_wallet(self, customer: str = "acme", **more: object) -> JsonObject:
+        """An empty wallet in USD, a dollar a credit, unless it says otherwise."""
+        wanted = {"external_customer_id": customer, "rate_amount": "1", "currency": "USD", **more}
+        made = (await self.post("/core/api/v1/wallets", {"wallet": wanted}))["wallet"]
+        assert isinstance(made, dict)
+        return made
+
     async def a_cost_model(self, *, metric: str = "tokens", name: str = "cost", **more: object) -> str:
         made = await self.post("/api/v1/cost-models", {"name": name, "metric_code": metric, **more})
         assert isinstance(made["id"], str)
@@ -386,13 +393,29 @@ _FAULTS = {
             from ledger_entries where org_id = $1) e where balance_after <> running or sequence <> place""",
     "an entry was not announced exactly once": """
         select e.id from ledger_entries e left join outbox o on o.org_id = e.org_id
-            and o.kind in ('credits.granted', 'credits.deducted', 'credits.expired')
+            and o.kind ~ '^(credits|money)[.](granted|deducted|expired|voided)$'
             and o.payload ->> 'entry_id' = e.id::text
         where e.org_id = $1 group by e.org_id, e.id having count(o.id) <> 1""",
     "an announced entry does not exist": """
-        select o.id from outbox o where o.org_id = $1 and o.kind like 'credits.%'
+        select o.id from outbox o where o.org_id = $1 and (o.kind like 'credits.%' or o.kind like 'money.%')
             and not exists (select 1 from ledger_entries e
                 where e.org_id = o.org_id and e.id::text = o.payload ->> 'entry_id')""",
+    "a wallet's account is not one of money, or one of money has no wallet": """
+        select coalesce(w.id, a.id) from wallets w full join (select * from credit_accounts where kind = 'money') a
+            on a.org_id = w.org_id and a.id = w.account_id and a.customer_id = w.customer_id
+        where coalesce(w.org_id, a.org_id) = $1 and (w.id is null or a.id is null)""",
+    "a wallet's transactions are not the entries of its account": """
+        select e.id from wallets w join ledger_entries e on e.org_id = w.org_id and e.account_id = w.account_id
+            full join (select * from wallet_transactions where org_id = $1 and status = 'settled') t
+            on t.org_id = e.org_id and t.entry_id = e.id and t.wallet_id = w.id
+                and t.amount * case t.transaction_type when 'inbound' then 1 else -1 end = e.amount
+        where coalesce(w.org_id, t.org_id) = $1 and (e.id is null or t.id is null and e.type <> 'expire')""",
+    "what a wallet consumed is not what its transactions took": """
+        select w.id from wallets w left join wallet_transactions t on t.org_id = w.org_id and t.wallet_id = w.id
+            and t.status = 'settled'
+        where w.org_id = $1 group by w.org_id, w.id having w.consumed_amount <> coalesce(sum(t.amount)
+            filter (where t.transaction_type = 'outbound'), 0) - coalesce(sum(t.amount)
+            filter (where t.voided_invoice_id is not null), 0)""",
     "an invoice's fees and taxes are not the sums of its lines": """
         select i.id from invoices i left join invoice_lines l on l.org_id = i.org_id and l.invoice_id = i.id
         where i.org_id = $1 and i.status in ('draft', 'finalized', 'voided') group by i.org_id, i.id

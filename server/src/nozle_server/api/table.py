@@ -23,6 +23,8 @@ from nozle_server.api.routes import (
     subscriptions,
     taxes,
     test_clock,
+    wallet_transactions,
+    wallets,
 )
 
 # In the order of the reading view: the four questions first.
@@ -43,6 +45,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *taxes.ENDPOINTS,
     *coupons.ENDPOINTS,
     *applied_coupons.ENDPOINTS,
+    *wallets.ENDPOINTS,
+    *wallet_transactions.ENDPOINTS,
     *test_clock.ENDPOINTS,
     *customer_sessions.ENDPOINTS,
     *health.ENDPOINTS,

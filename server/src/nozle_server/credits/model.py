@@ -9,13 +9,21 @@ from uuid import UUID
 DEFAULT_CREDIT_SYSTEM = "credits"
 
 
+class AccountKind(StrEnum):
+    """What an account holds: units of usage, or money (major units of a wallet's currency)."""
+
+    CREDITS = "credits"
+    MONEY = "money"
+
+
 class GrantSource(StrEnum):
-    """Where a grant came from."""
+    """Where a grant came from; a refund gives back what a voided invoice had taken."""
 
     PLAN = "plan"
     MANUAL = "manual"
     TOP_UP = "top_up"
     PROMOTION = "promotion"
+    REFUND = "refund"
 
 
 class EntryType(StrEnum):
@@ -24,21 +32,24 @@ class EntryType(StrEnum):
     GRANT = "grant"
     DEDUCT = "deduct"
     EXPIRE = "expire"
+    VOID = "void"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One customer's credits of one credit system. `balance` is the sum of its entries; never negative. `granted`,
-    `consumed` and `expired` are the sums by type, all positive."""
+    """One customer's credits of one credit system, or the money of one wallet. `balance` is the sum of its entries;
+    never negative. `granted`, `consumed`, `expired` and `voided` are the sums by type, all positive."""
 
     org_id: UUID
     id: UUID
     customer_id: UUID
+    kind: AccountKind
     credit_system: str
     balance: Decimal
     granted: Decimal
     consumed: Decimal
     expired: Decimal
+    voided: Decimal
     last_sequence: int
 
 

@@ -12,6 +12,7 @@ from nozle_server.credits import burndown, store
 from nozle_server.credits.model import (
     DEFAULT_CREDIT_SYSTEM,
     Account,
+    AccountKind,
     Deduction,
     Draw,
     Entry,
@@ -25,9 +26,14 @@ from nozle_server.infra.change_bus import Change, ChangeBus
 from nozle_server.infra.database import Tx
 
 EXPIRE_GRANT = "expire_grant"
-CREDITS_GRANTED = "credits.granted"
-CREDITS_DEDUCTED = "credits.deducted"
-CREDITS_EXPIRED = "credits.expired"
+
+# What an entry is announced as, after the kind of its account: `credits.granted`, `money.voided`.
+_ANNOUNCED = {
+    EntryType.GRANT: "granted",
+    EntryType.DEDUCT: "deducted",
+    EntryType.EXPIRE: "expired",
+    EntryType.VOID: "voided",
+}
 
 
 async def grant_credits(
@@ -60,13 +66,11 @@ async def grant_credits(
         if known is not None:
             return known, account.balance
     grant = Grant(new_id(), amount, amount, priority, source, reference, description, expires_at, now)
-    entry = _next_entry(account, EntryType.GRANT, amount, now, description=description)
-    await store.append_grant(tx, account, grant, entry)
+    entry = await _append_grant(tx, bus, account, grant)
     if expires_at is not None:
         await due.schedule(
             tx, org_id=org_id, kind=EXPIRE_GRANT, subject_id=grant.id, due_at=expires_at, now=now
         )
-    await _announce(tx, bus, CREDITS_GRANTED, account, entry)
     return grant, entry.balance_after
 
 
@@ -102,8 +106,59 @@ async def check_and_deduct(
         account, EntryType.DEDUCT, amount.copy_negate(), now, feature=feature, entity_id=entity_id
     )
     await store.append_spending(tx, account, entry, draws)
-    await _announce(tx, bus, CREDITS_DEDUCTED, account, entry)
+    await _announce(tx, bus, account, entry)
     return Deduction(allowed=True, remaining=entry.balance_after, entry_id=entry.id)
+
+
+async def open_money_account(
+    tx: Tx, *, org_id: UUID, customer_id: UUID, wallet_id: UUID, now: datetime
+) -> UUID:
+    """A new account for the money of a wallet; its id. No endpoint of credits ever sees it."""
+    account_id = new_id()
+    await store.ensure_account(
+        tx, org_id, customer_id, str(wallet_id), account_id, now, kind=AccountKind.MONEY
+    )
+    return account_id
+
+
+async def put_money(
+    tx: Tx,
+    bus: ChangeBus,
+    *,
+    org_id: UUID,
+    account_id: UUID,
+    amount: Decimal,
+    source: GrantSource,
+    priority: int,
+    description: str | None,
+    now: datetime,
+) -> tuple[Grant, Entry]:
+    """Give an account `amount` of money, in major units; a lower `priority` is spent earlier."""
+    account = await store.lock_account_by_id(tx, org_id, account_id)
+    grant = Grant(new_id(), amount, amount, priority, source, None, description, None, now)
+    return grant, await _append_grant(tx, bus, account, grant)
+
+
+async def take_money(
+    tx: Tx,
+    bus: ChangeBus,
+    *,
+    org_id: UUID,
+    account_id: UUID,
+    amount: Decimal,
+    kind: EntryType,
+    description: str | None,
+    now: datetime,
+) -> Entry | None:
+    """Take `amount` of money, in major units, as an entry of `kind`; None, and nothing is taken, when there is less."""
+    account = await store.lock_account_by_id(tx, org_id, account_id)
+    draws = burndown.plan_draws(await store.list_live_grants(tx, org_id, account_id), amount)
+    if draws is None:
+        return None
+    entry = _next_entry(account, kind, amount.copy_negate(), now, description=description)
+    await store.append_spending(tx, account, entry, draws)
+    await _announce(tx, bus, account, entry)
+    return entry
 
 
 async def expire_grant(tx: Tx, bus: ChangeBus, *, org_id: UUID, grant_id: UUID, now: datetime) -> None:
@@ -131,7 +186,7 @@ async def _write_off_expired(
             account, EntryType.EXPIRE, grant.remaining.copy_negate(), now, description=grant.description
         )
         await store.append_spending(tx, account, entry, [Draw(grant.id, grant.remaining)])
-        await _announce(tx, bus, CREDITS_EXPIRED, account, entry)
+        await _announce(tx, bus, account, entry)
         account = replace(
             account,
             balance=entry.balance_after,
@@ -164,6 +219,16 @@ def _next_entry(
     )
 
 
-async def _announce(tx: Tx, bus: ChangeBus, kind: str, account: Account, entry: Entry) -> None:
+async def _append_grant(tx: Tx, bus: ChangeBus, account: Account, grant: Grant) -> Entry:
+    entry = _next_entry(
+        account, EntryType.GRANT, grant.amount, grant.created_at, description=grant.description
+    )
+    await store.append_grant(tx, account, grant, entry)
+    await _announce(tx, bus, account, entry)
+    return entry
+
+
+async def _announce(tx: Tx, bus: ChangeBus, account: Account, entry: Entry) -> None:
+    kind = f"{account.kind}.{_ANNOUNCED[entry.type]}"
     payload = {"entry_id": entry.id, "amount": entry.amount, "balance_after": entry.balance_after}
     await bus.publish(tx, Change(account.org_id, kind, str(account.customer_id), payload))

@@ -21,7 +21,7 @@ async def get_balance(
     available = burndown.available(await store.list_live_grants(tx, org_id, account.id), now)
     with localcontext(EXACT):
         # What has passed its time but is not written off yet has expired all the same.
-        expired = account.granted - account.consumed - available
+        expired = account.granted - account.consumed - account.voided - available
     return Balance(available, account.granted, account.consumed, expired, account.id, now)
 
 

@@ -1,4 +1,7 @@
-"""All SQL of credits, and rows <-> values. Every writer holds the account's row lock."""
+"""All SQL of credits, and rows <-> values. Every writer holds the account's row lock.
+
+What is looked up by customer and credit system is an account of credits; a wallet names its account by id.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,16 +11,17 @@ from uuid import UUID
 import asyncpg
 
 from nozle_server.core.rounding import EXACT
-from nozle_server.credits.model import Account, Draw, Entry, EntryType, Grant, GrantSource
+from nozle_server.credits.model import Account, AccountKind, Draw, Entry, EntryType, Grant, GrantSource
 from nozle_server.infra.database import Tx
 
-_ACCOUNT = "org_id, id, customer_id, credit_system, balance, granted, consumed, expired, last_sequence"
+_ACCOUNT = """org_id, id, customer_id, kind, credit_system, balance, granted, consumed, expired, voided,
+    last_sequence"""
 _GRANT = "id, amount, remaining, priority, source, reference, description, expires_at, created_at"
 _ENTRY = "id, sequence, type, amount, balance_after, feature, description, entity_id, occurred_at"
 
 
 def account_from_row(row: asyncpg.Record) -> Account:
-    return Account(**dict(row))
+    return Account(**{**dict(row), "kind": AccountKind(row["kind"])})
 
 
 def grant_from_row(row: asyncpg.Record) -> Grant:
@@ -30,7 +34,8 @@ def entry_from_row(row: asyncpg.Record) -> Entry:
 
 async def find_account(tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str) -> Account | None:
     row = await tx.fetchrow(
-        f"select {_ACCOUNT} from credit_accounts where org_id = $1 and customer_id = $2 and credit_system = $3",
+        f"""select {_ACCOUNT} from credit_accounts
+            where org_id = $1 and customer_id = $2 and credit_system = $3 and kind = 'credits'""",
         org_id,
         customer_id,
         credit_system,
@@ -42,7 +47,8 @@ async def lock_account(tx: Tx, org_id: UUID, customer_id: UUID, credit_system: s
     """The account, held until the transaction ends; None when the customer never had credits."""
     row = await tx.fetchrow(
         f"""select {_ACCOUNT} from credit_accounts
-            where org_id = $1 and customer_id = $2 and credit_system = $3 for no key update""",
+            where org_id = $1 and customer_id = $2 and credit_system = $3 and kind = 'credits'
+            for no key update""",
         org_id,
         customer_id,
         credit_system,
@@ -61,7 +67,8 @@ async def lock_account_of(
         join customers c on c.org_id = o.id
         left join lateral (
             select {_ACCOUNT} from credit_accounts
-            where org_id = $1 and customer_id = c.id and credit_system = $3 for no key update
+            where org_id = $1 and customer_id = c.id and credit_system = $3 and kind = 'credits'
+            for no key update
         ) a on true
         where o.id = $1 and c.external_id = $2
         """,
@@ -73,7 +80,9 @@ async def lock_account_of(
         return None
     values = dict(row)
     test_now = values.pop("test_now")
-    return Account(**values) if values["id"] else None, test_now
+    if values["id"] is None:
+        return None, test_now
+    return Account(**{**values, "kind": AccountKind(values["kind"])}), test_now
 
 
 async def lock_account_by_id(tx: Tx, org_id: UUID, account_id: UUID) -> Account:
@@ -82,21 +91,29 @@ async def lock_account_by_id(tx: Tx, org_id: UUID, account_id: UUID) -> Account:
         org_id,
         account_id,
     )
-    assert row is not None, "a grant's account exists: accounts are never deleted"
+    assert row is not None, "accounts are never deleted"
     return account_from_row(row)
 
 
 async def ensure_account(
-    tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str, account_id: UUID, now: datetime
+    tx: Tx,
+    org_id: UUID,
+    customer_id: UUID,
+    credit_system: str,
+    account_id: UUID,
+    now: datetime,
+    kind: AccountKind = AccountKind.CREDITS,
 ) -> None:
     await tx.execute(
         """
-        insert into credit_accounts (org_id, id, customer_id, credit_system, created_at) values ($1, $2, $3, $4, $5)
+        insert into credit_accounts (org_id, id, customer_id, kind, credit_system, created_at)
+        values ($1, $2, $3, $4, $5, $6)
         on conflict (org_id, customer_id, credit_system) do nothing
         """,
         org_id,
         account_id,
         customer_id,
+        kind,
         credit_system,
         now,
     )
@@ -191,7 +208,8 @@ async def _append(
         update credit_accounts set balance = $7, last_sequence = $4,
             granted = granted + case when $5 = 'grant' then $6 else 0 end,
             consumed = consumed - case when $5 = 'deduct' then $6 else 0 end,
-            expired = expired - case when $5 = 'expire' then $6 else 0 end
+            expired = expired - case when $5 = 'expire' then $6 else 0 end,
+            voided = voided - case when $5 = 'void' then $6 else 0 end
         where org_id = $1 and id = $2
         """,
         account.org_id,

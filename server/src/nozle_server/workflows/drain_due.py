@@ -18,6 +18,9 @@ from nozle_server.infra.due import DueItem
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.operations import FINALIZE_INVOICE
+from nozle_server.wallets.operations.invoices import WALLET_THRESHOLD
+from nozle_server.wallets.operations.rules import RECURRING_TOP_UP
+from nozle_server.wallets.operations.wallets import WALLET_EXPIRY
 from nozle_server.workflows.close_period import (
     INVOICE_PERIOD,
     close_period,
@@ -26,6 +29,7 @@ from nozle_server.workflows.close_period import (
     invoice_period,
 )
 from nozle_server.workflows.open_period import PERIOD_END
+from nozle_server.workflows.top_up_wallet import check_threshold, expire_wallet, run_interval_rule
 
 log = structlog.get_logger()
 
@@ -118,13 +122,28 @@ async def _finalize(tx: Tx, seams: Seams, item: DueItem) -> None:
     await finalize_draft(tx, seams, org_id=item.org_id, invoice_id=item.subject_id, now=item.due_at)
 
 
+async def _expire_wallet(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await expire_wallet(tx, seams, org_id=item.org_id, wallet_id=item.subject_id, now=item.due_at)
+
+
+async def _top_up(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await run_interval_rule(tx, seams, org_id=item.org_id, rule_id=item.subject_id, due_at=item.due_at)
+
+
+async def _check_threshold(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await check_threshold(tx, seams, org_id=item.org_id, wallet_id=item.subject_id, now=item.due_at)
+
+
 # Of what falls due at one instant, in this order: the old period's credits end, every customer gets the new period and
-# its credits, drafts whose grace is over become final, and then the invoices of what ended are made. Kinds that are not
-# here belong to a newer release and are left to it.
+# its credits, wallets are topped up, drafts whose grace is over become final, then the invoices of what ended are made,
+# and the wallets that paid them looked after. Kinds that are not here belong to a newer release and are left to it.
 HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     EXPIRE_GRANT: _expire,
+    WALLET_EXPIRY: _expire_wallet,
     PERIOD_END: _close,
+    RECURRING_TOP_UP: _top_up,
     FINALIZE_INVOICE: _finalize,
     INVOICE_PERIOD: _invoice,
+    WALLET_THRESHOLD: _check_threshold,
 }
 ORDER = tuple(HANDLERS)

@@ -67,7 +67,10 @@ async def grant(call: Call) -> object:
     body: GrantBody = call.body
     try:
         source = GrantSource(body.source)
-        if source is GrantSource.PLAN:  # only plans grant for plans
+        if source in (
+            GrantSource.PLAN,
+            GrantSource.REFUND,
+        ):  # only plans grant for plans, voided invoices for refunds
             raise ValueError(source)
     except ValueError:
         raise InvalidInput(

@@ -9,7 +9,7 @@ from nozle_server.catalog import metric_store
 from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, local_date, start_of_day
-from nozle_server.core.rounding import EXACT
+from nozle_server.core.rounding import EXACT, to_cents
 from nozle_server.coupons.apply import Discount, DiscountableLine, plan_discounts
 from nozle_server.coupons.model import AppliedCoupon
 from nozle_server.coupons.operations import applicable_coupons, record_uses
@@ -35,6 +35,9 @@ from nozle_server.subscriptions.model import Subscription
 from nozle_server.taxes.apply import choose
 from nozle_server.taxes.model import Tax
 from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes
+from nozle_server.wallets.model import WalletLine
+from nozle_server.wallets.operations.invoices import apply_to_invoice
+from nozle_server.wallets.queries import get_wallet
 
 INVOICE_FINALIZED = "invoice.finalized"
 INVOICE_DRAFTED = "invoice.drafted"
@@ -94,7 +97,12 @@ async def issue_invoice(
         return None
     invoice, discounts = await _reduce_and_tax(tx, invoice, draft, now)
     invoice = with_totals(invoice)
-    invoice = _wait(invoice, terms, now, rewrite) if waits else await _finalize(tx, invoice, terms, now)
+    if waits:
+        invoice = _wait(invoice, terms, now, rewrite)
+    else:
+        if draft.credits:
+            invoice = await _pay_from_wallets(tx, seams, invoice, now)
+        invoice = await _finalize(tx, invoice, terms, now)
     if rewrite is None:
         await store.insert(tx, invoice)
     else:
@@ -119,6 +127,47 @@ async def issue_invoice(
     kind = INVOICE_DRAFTED if waits else INVOICE_FINALIZED
     await seams.change_bus.publish(tx, Change(invoice.org_id, kind, str(invoice.id), payload))
     return invoice
+
+
+async def _pay_from_wallets(tx: Tx, seams: Seams, invoice: Invoice, now: datetime) -> Invoice:
+    """The invoice less what the customer's wallets pay of it, tax included."""
+    uses = await apply_to_invoice(
+        tx,
+        seams.change_bus,
+        org_id=invoice.org_id,
+        customer_id=invoice.customer_id,
+        invoice_id=invoice.id,
+        currency=invoice.currency,
+        lines=[WalletLine(line.kind, line.metric_id, _payable_cents(line)) for line in invoice.lines],
+        amount_cents=invoice.total_amount_cents,
+        now=now,
+    )
+    credits = []
+    for use in uses:
+        wallet = await get_wallet(tx, invoice.org_id, use.wallet_id)
+        credits.append(
+            InvoiceCredit(
+                id=new_id(),
+                kind=CreditKind.WALLET,
+                source_id=use.wallet_transaction_id,
+                label=wallet.name or "Prepaid credits",
+                code=wallet.code,
+                amount_cents=use.amount_cents,
+                created_at=now,
+            )
+        )
+    return with_totals(
+        replace(
+            invoice,
+            prepaid_credit_amount_cents=sum(use.amount_cents for use in uses),
+            credits=(*invoice.credits, *credits),
+        )
+    )
+
+
+def _payable_cents(line: InvoiceLine) -> int:
+    """What is to be paid for a line: less its coupons, with its taxes."""
+    return max(0, line.amount_cents - to_cents(line.coupons_exact_amount_cents) + line.taxes_amount_cents)
 
 
 async def store_failed(tx: Tx, seams: Seams, draft: InvoiceDraft, *, error: str, now: datetime) -> Invoice:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
@@ -24,7 +25,7 @@ class AppliedCouponBody(msgspec.Struct):
 
 
 class CustomerQuery(PageQuery):
-    status: Status | None = None
+    status: Status | UnsetType = UNSET
     coupon_code: list[str] = msgspec.field(default_factory=list)
 
 
@@ -109,7 +110,7 @@ async def _list(call: Call, query: CustomerQuery, external_customer_id: str | No
         call.org_id,
         external_customer_id=external_customer_id,
         coupon_codes=query.coupon_code,
-        status=query.status,
+        status=None if query.status is UNSET else query.status,
         limit=query.per_page,
         offset=query.offset,
     )

@@ -291,3 +291,15 @@ async def plan_names(tx: Tx, org_id: UUID, plan_id: UUID) -> tuple[str, str]:
     row = await tx.fetchrow("select code, name from plans where org_id = $1 and id = $2", org_id, plan_id)
     assert row is not None, "a subscription's plan exists: plans are only marked as deleted"
     return row["code"], row["name"]
+
+
+async def find_version_id(tx: Tx, org_id: UUID, plan_id: UUID, number: int) -> UUID | None:
+    """The version of a plan that has this number."""
+    found = await tx.fetchval(
+        "select id from plan_versions where org_id = $1 and plan_id = $2 and version = $3",
+        org_id,
+        plan_id,
+        number,
+    )
+    assert found is None or isinstance(found, UUID)
+    return found

@@ -151,6 +151,24 @@ async def find_grant_by_reference(tx: Tx, org_id: UUID, account_id: UUID, refere
     return grant_from_row(row) if row else None
 
 
+async def granted_since(
+    tx: Tx, org_id: UUID, customer_id: UUID, prefixes: Sequence[str], since: datetime
+) -> Decimal:
+    """Credits given from `since` on under references that begin with one of these prefixes, spent or not."""
+    total = await tx.fetchval(
+        """
+        select coalesce(sum(g.amount), 0) from credit_accounts a
+        join credit_grants g on g.org_id = a.org_id and g.account_id = a.id
+        where a.org_id = $1 and a.customer_id = $2 and g.reference ^@ any($3) and g.created_at >= $4
+        """,
+        org_id,
+        customer_id,
+        list(prefixes),
+        since,
+    )
+    return Decimal(total)
+
+
 async def append_grant(tx: Tx, account: Account, grant: Grant, entry: Entry) -> None:
     """Store a grant, the entry that announces it, and the account's new balance."""
     await tx.execute(

@@ -66,6 +66,19 @@ def tell_after_commit(tx: Tx, fact: object) -> None:
         _facts_of[tx].append(fact)
 
 
+async def rehearse(tx: Tx, work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` would do in `tx` and answer, with everything taken back that it wrote or told."""
+    told = _facts_of.get(tx, [])
+    before = len(told)
+    savepoint = tx.transaction()
+    await savepoint.start()
+    try:
+        return await work()
+    finally:
+        await savepoint.rollback()
+        del told[before:]
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
     """A pooled connection that is not wiped between uses: we never SET, LISTEN or hold advisory locks on one, and the
     wiping would be a round trip of its own for every request."""

@@ -63,7 +63,10 @@ class Subscription:
         return BillingCalendar(self.subscription_at, interval, self.billing_time, self.timezone)
 
     def is_active_at(self, instant: datetime) -> bool:
-        """Whether the customer has the plan at `instant`: from the start on, up to but not including the end."""
+        """Whether the customer has the plan at `instant`: from the start on, up to but not including the end. A pending one
+        that should have begun by then counts, so that what happens before a late worker comes by is not lost."""
+        if self.status is Status.CANCELED:
+            return False
         end = self.terminated_at or self.ending_at
         return self.started_at <= instant and (end is None or instant < end)
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nozle_server.core.errors import Conflict
 from nozle_server.core.periods import BillingTime, Interval
 from nozle_server.infra.database import Tx
 from nozle_server.subscriptions.model import Status, Subscription
@@ -50,11 +51,62 @@ def from_row(row: asyncpg.Record) -> Subscription:
 
 
 async def insert(tx: Tx, subscription: Subscription) -> None:
+    """Conflict `value_already_exist` when its external id is taken, or its place in a chain."""
     places = ", ".join(f"${n}" for n in range(1, len(_NAMES) + 1))
-    await tx.execute(
-        f"insert into subscriptions ({COLUMNS}) values ({places})",
+    inserted = await tx.execute(
+        f"insert into subscriptions ({COLUMNS}) values ({places}) on conflict do nothing",
         *(getattr(subscription, name) for name in _NAMES),
     )
+    if inserted == "INSERT 0 0":
+        raise Conflict(
+            "a subscription with this external_id exists",
+            code="value_already_exist",
+            details={"external_id": ["value_already_exist"]},
+        )
+
+
+_MOVING = (
+    "plan_id",
+    "plan_version_id",
+    "name",
+    "status",
+    "subscription_at",
+    "started_at",
+    "initial_started_at",
+    "ending_at",
+    "canceled_at",
+    "current_period_start",
+    "current_period_end",
+    "billed_through",
+    "trial_ends_at",
+    "trial_ended_at",
+    "cancel_at_period_end",
+    "cancellation_reason",
+    "on_termination_credit_note",
+    "on_termination_invoice",
+)
+
+
+async def update(tx: Tx, subscription: Subscription) -> None:
+    """Store a subscription that the caller holds as it is now; how it ends is `terminate`'s."""
+    changes = ", ".join(f"{name} = ${n}" for n, name in enumerate(_MOVING, start=3))
+    await tx.execute(
+        f"update subscriptions set {changes} where org_id = $1 and id = $2",
+        subscription.org_id,
+        subscription.id,
+        *(getattr(subscription, name) for name in _MOVING),
+    )
+
+
+async def list_of_external_id(tx: Tx, org_id: UUID, external_id: str) -> list[Subscription]:
+    """All that have or had an external id, the newest first."""
+    rows = await tx.fetch(
+        f"""select {COLUMNS} from subscriptions where org_id = $1 and external_id = $2
+            order by started_at desc, created_at desc, id desc""",
+        org_id,
+        external_id,
+    )
+    return [from_row(row) for row in rows]
 
 
 async def list_of_customer(tx: Tx, org_id: UUID, customer_id: UUID) -> list[Subscription]:
@@ -204,8 +256,8 @@ async def terminate(tx: Tx, org_id: UUID, subscription_id: UUID, at: datetime, *
 async def hold_running(
     tx: Tx, org_id: UUID, external_customer_ids: Sequence[str], external_ids: Sequence[str]
 ) -> list[tuple[Subscription, str, Interval]]:
-    """Running subscriptions of these customers, or with these ids, with the customer's external id and the plan's
-    interval.
+    """Running subscriptions of these customers, or with these ids, and those that are to run, with the customer's external
+    id and the plan's interval.
 
     They cannot be closed until the transaction ends: an event that finds its period open is on that period's invoice.
     """
@@ -230,7 +282,7 @@ async def _of_events(
             (select case when bill_charges_monthly and interval in ('semiannual', 'yearly') then 'monthly' else interval end
                from plan_versions where org_id = s.org_id and id = s.plan_version_id) as interval
         from subscriptions s
-        where s.org_id = $1 and {{condition}} and s.status {"=" if running else "<>"} 'active'
+        where s.org_id = $1 and {{condition}} and s.status {"in ('active', 'pending')" if running else "= 'terminated'"}
         order by s.id {"for key share of s" if running else ""}
     """
     of_customers = (

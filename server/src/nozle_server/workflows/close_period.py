@@ -22,7 +22,8 @@ from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.bill import Billed, bill, bill_failed, refresh_draft
-from nozle_server.workflows.open_period import SUBSCRIPTION_STARTED, open_period
+from nozle_server.workflows.open_period import open_period
+from nozle_server.workflows.start_subscription import announce_start, schedule_trial_end
 
 SUBSCRIPTION_TERMINATED = "subscription.terminated"
 INVOICE_PERIOD = "invoice_period"
@@ -53,6 +54,8 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
         await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
         if successor is not None and follows:
             await _succeed(tx, seams, successor, now=now)
+        elif successor is not None and successor.status is Status.PENDING:
+            await subscriptions_store.update(tx, replace(successor, status=Status.CANCELED, canceled_at=end))
         return
     version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
     following = subscription.period_at(end, version.usage_interval)
@@ -72,16 +75,10 @@ async def _succeed(tx: Tx, seams: Seams, successor: Subscription, *, now: dateti
     """The plan that was waiting for the end of the period takes over; its invoice is the old one's too."""
     await subscriptions_store.activate(tx, successor.org_id, successor.id)
     version = await plan_store.get_plan_version(tx, successor.org_id, successor.plan_version_id)
-    await open_period(tx, seams, replace(successor, status=Status.ACTIVE), version, now=now)
-    await seams.change_bus.publish(
-        tx,
-        Change(
-            successor.org_id,
-            SUBSCRIPTION_STARTED,
-            str(successor.id),
-            {"customer_id": successor.customer_id},
-        ),
-    )
+    started = replace(successor, status=Status.ACTIVE)
+    await open_period(tx, seams, started, version, now=now, begins=True)
+    await schedule_trial_end(tx, started, now=now)
+    await announce_start(tx, seams, started)
 
 
 async def invoice_period(
@@ -124,6 +121,8 @@ async def _billed(tx: Tx, org_id: UUID, subscription: Subscription, ended_at: da
     """The subscription's period, and the plan that took its place at its end."""
     if subscription.terminated_at is None or subscription.terminated_at > ended_at:
         return [Billed(subscription, BillingReason.PERIODIC)]
+    if subscription.on_termination_invoice == "skip":
+        return []
     ended = Billed(subscription, BillingReason.TERMINATING)
     successor = await subscriptions_store.find_successor(tx, org_id, subscription.id)
     if successor is None or successor.started_at != ended_at or successor.status is Status.PENDING:

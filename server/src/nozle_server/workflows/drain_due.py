@@ -29,6 +29,7 @@ from nozle_server.workflows.close_period import (
     invoice_period,
 )
 from nozle_server.workflows.open_period import PERIOD_END
+from nozle_server.workflows.start_subscription import SUBSCRIPTION_START, TRIAL_END, begin, end_trial
 from nozle_server.workflows.top_up_wallet import check_threshold, expire_wallet, run_interval_rule
 
 log = structlog.get_logger()
@@ -118,6 +119,14 @@ async def _invoice(tx: Tx, seams: Seams, item: DueItem) -> None:
     await invoice_period(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, ended_at=item.due_at)
 
 
+async def _start(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await begin(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at)
+
+
+async def _end_trial(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await end_trial(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at)
+
+
 async def _finalize(tx: Tx, seams: Seams, item: DueItem) -> None:
     await finalize_draft(tx, seams, org_id=item.org_id, invoice_id=item.subject_id, now=item.due_at)
 
@@ -141,9 +150,11 @@ HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     EXPIRE_GRANT: _expire,
     WALLET_EXPIRY: _expire_wallet,
     PERIOD_END: _close,
+    SUBSCRIPTION_START: _start,
     RECURRING_TOP_UP: _top_up,
     FINALIZE_INVOICE: _finalize,
     INVOICE_PERIOD: _invoice,
+    TRIAL_END: _end_trial,
     WALLET_THRESHOLD: _check_threshold,
 }
 ORDER = tuple(HANDLERS)

@@ -28,30 +28,34 @@ class KnownSubscription:
 
 
 class KnownSubscriptions:
-    """Found by customer and by id; a batch may name a thousand of each."""
+    """Found by customer and by id; a batch may name a thousand of each. Several may have one external id: a change of plan
+    makes a new subscription under the old name, and each instant belongs to one of them."""
 
     def __init__(self, known: Sequence[KnownSubscription]) -> None:
         self._by_customer: dict[str, list[KnownSubscription]] = defaultdict(list)
-        self._by_external_id: dict[str, KnownSubscription] = {}
+        self._by_external_id: dict[str, list[KnownSubscription]] = defaultdict(list)
         self.by_id: dict[UUID, KnownSubscription] = {}
         for one in known:
             if one.subscription.id not in self.by_id:
                 self._by_customer[one.customer].append(one)
-            self._by_external_id[one.subscription.external_id] = one
-            self.by_id[one.subscription.id] = one
+                self._by_external_id[one.subscription.external_id].append(one)
+                self.by_id[one.subscription.id] = one
 
     def of_customer(self, name: str) -> Sequence[KnownSubscription]:
         return self._by_customer.get(name, ())
 
-    def with_external_id(self, external_id: str) -> KnownSubscription | None:
-        return self._by_external_id.get(external_id)
+    def with_external_id(self, external_id: str, at: datetime) -> KnownSubscription | None:
+        """The one of this name that runs at an instant, the newest first."""
+        running = [
+            one for one in self._by_external_id.get(external_id, ()) if one.subscription.is_active_at(at)
+        ]
+        return max(running, key=lambda one: (one.subscription.started_at, one.subscription.id), default=None)
 
     def can_take(self, event: MeterEvent, now: datetime) -> bool:
         """Whether one of them runs when the event happened and is the one it means."""
         at = event.occurred_at or now
         if event.external_subscription_id:
-            named = self.with_external_id(event.external_subscription_id)
-            return named is not None and named.subscription.is_active_at(at)
+            return self.with_external_id(event.external_subscription_id, at) is not None
         return any(
             one.subscription.is_active_at(at) for one in self.of_customer(event.external_customer_id or "")
         )

@@ -78,12 +78,8 @@ def match_event(event: MeterEvent, facts: EventFacts, now: datetime) -> Match:
     at = event.occurred_at or now
     name = event.external_customer_id
     if event.external_subscription_id:
-        named = facts.subscriptions.with_external_id(event.external_subscription_id)
-        if (
-            named is None
-            or (name is not None and named.customer != name)
-            or not named.subscription.is_active_at(at)
-        ):
+        named = facts.subscriptions.with_external_id(event.external_subscription_id, at)
+        if named is None or (name is not None and named.customer != name):
             return Match(name, facts.customers.get(name or ""), None, "subscription_not_found")
         return Match(named.customer, named.subscription.customer_id, named.subscription, None)
     customer_id = facts.customers.get(name or "")

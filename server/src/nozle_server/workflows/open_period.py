@@ -1,8 +1,10 @@
 """What the beginning of a subscription's billing period brings."""
 
 from datetime import datetime
+from decimal import Decimal
 
 from nozle_server.catalog.model import PlanVersion
+from nozle_server.core.rounding import EXACT
 from nozle_server.credits.model import GrantSource
 from nozle_server.credits.operations import grant_credits
 from nozle_server.infra import due
@@ -15,19 +17,28 @@ SUBSCRIPTION_STARTED = "subscription.started"
 
 
 async def open_period(
-    tx: Tx, seams: Seams, subscription: Subscription, version: PlanVersion, *, now: datetime
+    tx: Tx,
+    seams: Seams,
+    subscription: Subscription,
+    version: PlanVersion,
+    *,
+    now: datetime,
+    begins: bool = False,
+    granted: Decimal = Decimal(0),
 ) -> None:
-    """What the beginning of the current period brings: the plan's credits where a period of its fee begins too, and a date
-    for its end."""
+    """What the beginning of the current period brings: a date for its end, and the plan's credits where a period of its fee
+    begins too, or the subscription itself (`begins`). `granted` are credits that the plan before gave for this period: only
+    what this one gives more is added."""
     start = subscription.current_period_start
     fee_period = subscription.cut(subscription.calendar(version.interval).period_at(start))
-    if version.credits > 0 and fee_period.start == start:
+    credits = EXACT.subtract(version.credits, granted)
+    if credits > 0 and (begins or fee_period.start == start):
         await grant_credits(
             tx,
             seams.change_bus,
             org_id=subscription.org_id,
             customer_id=subscription.customer_id,
-            amount=version.credits,
+            amount=credits,
             source=GrantSource.PLAN,
             now=now,
             expires_at=fee_period.end,

@@ -118,3 +118,57 @@ async def test_a_target_rule_buys_what_is_missing(world: World) -> None:
     found = await world.get(f"{WALLETS}/{wallet['lago_id']}/wallet_transactions", status="pending")
     [bought] = found["wallet_transactions"]
     assert (bought["source"], bought["credit_amount"]) == ("threshold", "92.0")
+
+
+async def test_usage_takes_a_wallet_to_its_threshold_when_the_clock_turns(world: World) -> None:
+    """The ongoing balance decides, tax included: 17.00 less 6.00 of usage and its 20% of tax is below 10.00."""
+    await world.turn("2026-01-01")
+    await _a_subscriber(world)
+    rules = a_threshold(transaction_name="Low")
+    wallet = await world.a_wallet(granted_credits="17", recurring_transaction_rules=rules)
+    await world.use("acme", 500)
+    await world.turn("2026-01-02")
+    assert await movements(world, wallet) == [("granted", "settled", "17.0")]
+    await world.use("acme", 100)
+    await world.turn("2026-01-03")
+    found = await world.get(f"{WALLETS}/{wallet['lago_id']}/wallet_transactions")
+    assert [(one["source"], one["name"], one["created_at"]) for one in found["wallet_transactions"]] == [
+        ("threshold", "Low", "2026-01-02T00:00:00Z"),
+        ("manual", None, "2026-01-01T00:00:00Z"),
+    ]
+    await audit(world)
+
+
+async def test_the_ongoing_balance_is_what_usage_leaves(world: World) -> None:
+    """Usage with its tax, shared out over wallets as an invoice would; below zero when it is more than they hold."""
+    await world.turn("2026-01-01")
+    await _a_subscriber(world)
+    tokens = await world.a_wallet(
+        code="a",
+        priority=1,
+        rate_amount="2",
+        granted_credits="3",
+        applies_to={"billable_metric_codes": ["tokens"]},
+    )
+    rest = await world.a_wallet(code="b", rate_amount="2", granted_credits="1")
+    await world.use("acme", 400)
+    found = await look(world, tokens)
+    assert (found["ongoing_usage_balance_cents"], found["ongoing_balance_cents"]) == (480, 120)
+    assert (found["credits_ongoing_usage_balance"], found["credits_ongoing_balance"]) == ("2.4", "0.6")
+    assert (found["balance_cents"], found["credits_balance"]) == (600, "3.0")
+    await world.use("acme", 500)
+    assert (await look(world, tokens))["ongoing_balance_cents"] == 0
+    found = await look(world, rest)
+    assert (found["ongoing_usage_balance_cents"], found["ongoing_balance_cents"]) == (480, -280)
+    assert found["credits_ongoing_balance"] == "-1.4"
+
+
+async def _a_subscriber(world: World) -> None:
+    """acme pays a cent a token and 20% of tax."""
+    tax = {"code": "vat", "name": "VAT", "rate": "20", "applied_to_organization": True}
+    await world.post("/core/api/v1/taxes", {"tax": tax})
+    await world.a_metric()
+    charge = {"billable_metric_code": "tokens", "charge_model": "standard", "properties": {"amount": "0.01"}}
+    await world.a_plan(charges=[charge])
+    await world.a_customer()
+    await world.subscribe("acme", "pro")

@@ -7,6 +7,8 @@ from nozle_server.core.clock import Clock
 from nozle_server.infra import due, partitions, retention
 from nozle_server.infra.database import Database
 from nozle_server.infra.job_queue import JobQueue
+from nozle_server.wallets import store as wallets_store
+from nozle_server.wallets.operations.invoices import schedule_thresholds
 
 
 class Worker:
@@ -25,7 +27,9 @@ class Worker:
         queue.register("sweep", self._sweep)
         queue.register("prune", self._prune)
         queue.register("partitions", self._partitions)
+        queue.register("wallets", self._wallets)
         queue.every("sweep", "* * * * *")
+        queue.every("wallets", "*/5 * * * *")
         queue.every("prune", "23 * * * *")
         # Four chances a day, for days that lie ahead: a busy default partition may turn some of them down.
         queue.every("partitions", "47 */6 * * *")
@@ -36,6 +40,11 @@ class Worker:
     async def _sweep(self, _: bytes) -> None:
         async with self._database.transaction() as tx:
             await due.enqueue_overdue(tx, self._clock.now())
+
+    async def _wallets(self, _: bytes) -> None:
+        async with self._database.transaction() as tx:
+            for org_id in await wallets_store.list_organizations_with_thresholds(tx):
+                await schedule_thresholds(tx, org_id, self._clock.now())
 
     async def _prune(self, _: bytes) -> None:
         await retention.prune(self._database, self._clock.now())

@@ -186,6 +186,25 @@ async def find_rule(tx: Tx, org_id: UUID, rule_id: UUID) -> RecurringRule | None
     return rule_from_row(row) if row else None
 
 
+async def list_with_thresholds(tx: Tx, org_id: UUID) -> list[UUID]:
+    """The organization's wallets whose rule has a threshold, in a fixed order."""
+    rows = await tx.fetch(
+        """select wallet_id from wallet_recurring_rules
+           where org_id = $1 and status = 'active' and trigger = 'threshold' order by wallet_id""",
+        org_id,
+    )
+    return [row["wallet_id"] for row in rows]
+
+
+async def list_organizations_with_thresholds(tx: Tx) -> list[UUID]:
+    """Organizations in real time that have such wallets: those on a test clock are looked at when it is turned."""
+    rows = await tx.fetch(
+        """select distinct r.org_id from wallet_recurring_rules r join organizations o on o.id = r.org_id
+           where r.status = 'active' and r.trigger = 'threshold' and o.test_now is null"""
+    )
+    return [row["org_id"] for row in rows]
+
+
 async def put_rule(tx: Tx, org_id: UUID, rule: RecurringRule) -> None:
     """Store a new rule, or all of one that is there."""
     values: dict[str, Any] = {

@@ -48,6 +48,7 @@ from nozle_server.wallets.operations.rules import start_rule
 from nozle_server.wallets.operations.wallets import create_wallet, terminate_wallet
 from nozle_server.wallets.queries import get_transaction, get_wallet, is_live, lock_wallet
 from nozle_server.wallets.top_ups import TopUp, is_below_threshold, plan_top_up
+from nozle_server.workflows.wallet_usage import usage_by_wallet
 
 
 async def open_wallet(
@@ -158,7 +159,8 @@ async def run_interval_rule(tx: Tx, seams: Seams, *, org_id: UUID, rule_id: UUID
     rule = wallet.live_rule(due_at)
     if rule is None or rule.id != rule_id or rule.next_top_up_at != due_at or not is_live(wallet, due_at):
         return
-    await _run(tx, seams, wallet, rule, Source.INTERVAL, due_at)
+    ongoing = await _ongoing_credits(tx, seams, wallet, due_at)
+    await _run(tx, seams, wallet, rule, ongoing, Source.INTERVAL, due_at)
     terms = await lock_terms(tx, org_id, wallet.customer_id)
     await start_rule(tx, org_id, rule, timezone=terms.timezone, now=due_at)
 
@@ -175,8 +177,9 @@ async def check_threshold(tx: Tx, seams: Seams, *, org_id: UUID, wallet_id: UUID
             (one.credit_amount for one in await transaction_store.list_pending(tx, org_id, wallet.id)),
             Decimal(0),
         )
-    if is_below_threshold(rule, ongoing_credits(wallet, 0), pending):
-        await _run(tx, seams, wallet, rule, Source.THRESHOLD, now)
+    ongoing = await _ongoing_credits(tx, seams, wallet, now)
+    if is_below_threshold(rule, ongoing, pending):
+        await _run(tx, seams, wallet, rule, ongoing, Source.THRESHOLD, now)
 
 
 async def expire_wallet(tx: Tx, seams: Seams, *, org_id: UUID, wallet_id: UUID, now: datetime) -> None:
@@ -186,11 +189,17 @@ async def expire_wallet(tx: Tx, seams: Seams, *, org_id: UUID, wallet_id: UUID, 
         await terminate_wallet(tx, seams.change_bus, wallet=wallet, now=now)
 
 
+async def _ongoing_credits(tx: Tx, seams: Seams, wallet: Wallet, now: datetime) -> Decimal:
+    usage = await usage_by_wallet(tx, seams, org_id=wallet.org_id, customer_id=wallet.customer_id, now=now)
+    return ongoing_credits(wallet, usage.get(wallet.id, 0))
+
+
 async def _run(
     tx: Tx,
     seams: Seams,
     wallet: Wallet,
     rule: RecurringRule,
+    ongoing: Decimal,
     source: Source,
     now: datetime,
 ) -> None:
@@ -198,7 +207,7 @@ async def _run(
         tx,
         seams,
         wallet,
-        plan_top_up(rule, wallet, ongoing_credits(wallet, 0)),
+        plan_top_up(rule, wallet, ongoing),
         now=now,
         source=source,
         name=rule.transaction_name,

@@ -11,6 +11,7 @@ from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
+from nozle_server.wallets.operations.invoices import schedule_thresholds
 from nozle_server.workflows.drain_due import ORDER, drain_due
 
 
@@ -46,6 +47,8 @@ async def _set_out(tx: Tx, org_id: UUID, to: datetime, real_now: datetime) -> da
     else:
         # From real time on, so that what was overdue does not set the clock behind it.
         await clock_store.set_test_clock(tx, org_id, real_now)
+    # Usage that came while time stood still may have taken wallets to their thresholds.
+    await schedule_thresholds(tx, org_id, organization.test_now or min(to, real_now))
     if await due.anything_due(tx, org_id, to, kinds=ORDER):
         return None
     return await clock_store.advance_test_clock(tx, org_id, to)

@@ -22,10 +22,11 @@ from nozle_server.wallets import store
 from nozle_server.wallets.balances import figures
 from nozle_server.wallets.conversion import shown_credits, spendable_cents
 from nozle_server.wallets.drafts import WalletChanges, WalletDraft
-from nozle_server.wallets.model import RecurringRule, Wallet
+from nozle_server.wallets.model import RecurringRule, Wallet, WalletStatus
 from nozle_server.wallets.operations.wallets import terminate_wallet, update_wallet
 from nozle_server.wallets.queries import get_wallet, get_wallet_by_code, lock_wallet
 from nozle_server.workflows.top_up_wallet import open_wallet
+from nozle_server.workflows.wallet_usage import usage_by_wallet
 
 
 class WalletBody(msgspec.Struct):
@@ -196,14 +197,24 @@ async def _list(call: Call, query: PageQuery, customer: Customer | None, currenc
         limit=query.per_page,
         offset=query.offset,
     )
+    usage: dict[UUID, int] = {}
+    for customer_id in {one.customer_id for one in wallets if one.status is WalletStatus.ACTIVE}:
+        usage |= await _usage(call, customer_id)
     return {
-        "wallets": [wallet_json(one, 0, call.now) for one in wallets],
+        "wallets": [wallet_json(one, usage.get(one.id, 0), call.now) for one in wallets],
         "meta": page_meta(query, total),
     }
 
 
 async def _one(call: Call, wallet: Wallet) -> object:
-    return {"wallet": wallet_json(wallet, 0, call.now)}
+    usage = await _usage(call, wallet.customer_id)
+    return {"wallet": wallet_json(wallet, usage.get(wallet.id, 0), call.now)}
+
+
+async def _usage(call: Call, customer_id: UUID) -> dict[UUID, int]:
+    return await usage_by_wallet(
+        call.tx, call.services.seams, org_id=call.org_id, customer_id=customer_id, now=call.now
+    )
 
 
 async def _by_code(call: Call) -> Wallet:

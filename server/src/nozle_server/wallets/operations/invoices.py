@@ -78,3 +78,11 @@ async def schedule_threshold(tx: Tx, wallet: Wallet, now: datetime) -> None:
         await due.schedule(
             tx, org_id=wallet.org_id, kind=WALLET_THRESHOLD, subject_id=wallet.id, due_at=now, now=now
         )
+
+
+async def schedule_thresholds(tx: Tx, org_id: UUID, now: datetime) -> None:
+    """Have all thresholds of an organization looked at: usage may have grown since they were."""
+    for wallet_id in await store.list_with_thresholds(tx, org_id):
+        await due.schedule(
+            tx, org_id=org_id, kind=WALLET_THRESHOLD, subject_id=wallet_id, due_at=now, now=now
+        )

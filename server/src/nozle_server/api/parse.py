@@ -39,7 +39,7 @@ class BodyReader:
 
 class QueryReader:
     """Reads an endpoint's query string into its Struct. List fields may be repeated, as `name` or as
-    `name[]`.
+    `name[]`; the members of a dict field come as `name[key]`.
     """
 
     def __init__(self, kind: type[msgspec.Struct], aliases: Mapping[str, str]) -> None:
@@ -48,6 +48,11 @@ class QueryReader:
         hints = get_type_hints(kind)
         self._lists = frozenset(
             field.encode_name for field in msgspec.structs.fields(kind) if _is_list(hints[field.name])
+        )
+        self._dicts = frozenset(
+            field.encode_name
+            for field in msgspec.structs.fields(kind)
+            if get_origin(hints[field.name]) is dict
         )
 
     def read(self, raw: bytes) -> Any:
@@ -61,8 +66,11 @@ class QueryReader:
 
     def _take(self, fields: dict[str, Any], name: str, value: str) -> None:
         plain = name.removesuffix("[]")
+        whole, bracket, key = name.partition("[")
         if self._aliases.get(plain, plain) in self._lists:
             fields.setdefault(plain, []).append(value)
+        elif bracket and key.endswith("]") and whole in self._dicts:
+            fields.setdefault(whole, {})[key[:-1]] = value
         elif name in fields:
             raise InvalidInput("a query parameter is given twice", details=_known(name, "given_twice"))
         else:

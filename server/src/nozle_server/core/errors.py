@@ -66,3 +66,8 @@ class Unavailable(NozleError):
     """A dependency (the database, a provider) cannot be had now; retrying later is safe."""
 
     default_code = "unavailable"
+
+
+def not_supported(field: str) -> RuleBroken:
+    """For a field of Core's that would be without effect here: refused, rather than kept in silence."""
+    return RuleBroken(f"{field} is not supported", code="not_supported", details={field: ["not_supported"]})

@@ -47,3 +47,9 @@ def is_clean(value: str) -> bool:
     if value.isascii():
         return value.isprintable()
     return not any(unicodedata.category(char) in ("Cc", "Cs") for char in value)
+
+
+def is_email(value: str) -> bool:
+    """Whether text may be an e-mail address: something on both sides of an @, and no blanks. Only a mail can tell more."""
+    name, at, host = value.rpartition("@")
+    return bool(name and at and host) and not any(char.isspace() for char in value)

@@ -70,7 +70,7 @@ async def lock_account_of(
             where org_id = $1 and customer_id = c.id and credit_system = $3 and kind = 'credits'
             for no key update
         ) a on true
-        where o.id = $1 and c.external_id = $2
+        where o.id = $1 and c.external_id = $2 and c.deleted_at is null
         """,
         org_id,
         external_customer_id,

@@ -2,17 +2,27 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from nozle_server.customers.model import Customer, CustomerChanges
+from nozle_server.customers.model import Customer, CustomerChanges, CustomerFilter
 from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
 
 _COLUMNS = (
     "org_id, id, external_id, sequential_id, name, email, currency, timezone, details, net_payment_term,"
-    " invoice_grace_period, finalize_zero_invoices, created_at, updated_at"
+    " invoice_grace_period, finalize_zero_invoices, created_at, updated_at, deleted_at"
+)
+_SETTABLE = (
+    "name",
+    "email",
+    "currency",
+    "timezone",
+    "net_payment_term",
+    "invoice_grace_period",
+    "finalize_zero_invoices",
 )
 
 
@@ -22,7 +32,9 @@ def from_row(row: asyncpg.Record) -> Customer:
 
 async def find(tx: Tx, org_id: UUID, external_id: str) -> Customer | None:
     row = await tx.fetchrow(
-        f"select {_COLUMNS} from customers where org_id = $1 and external_id = $2", org_id, external_id
+        f"select {_COLUMNS} from customers where org_id = $1 and external_id = $2 and deleted_at is null",
+        org_id,
+        external_id,
     )
     return from_row(row) if row else None
 
@@ -37,7 +49,7 @@ async def find_by_id(tx: Tx, org_id: UUID, customer_id: UUID) -> Customer | None
 async def lock(tx: Tx, org_id: UUID, external_id: str) -> Customer | None:
     """The customer, held until the transaction ends: one change of subscription at a time."""
     row = await tx.fetchrow(
-        f"select {_COLUMNS} from customers where org_id = $1 and external_id = $2 for no key update",
+        f"select {_COLUMNS} from customers where org_id = $1 and external_id = $2 and deleted_at is null for no key update",
         org_id,
         external_id,
     )
@@ -57,22 +69,19 @@ async def lock_by_id(tx: Tx, org_id: UUID, customer_id: UUID) -> Customer:
 
 async def update(tx: Tx, org_id: UUID, changes: CustomerChanges, now: datetime) -> Customer | None:
     """Set what is given on an existing customer; None when there is none."""
+    assert changes.values.keys() <= set(_SETTABLE), "column names come from our own list"
+    assignments = "".join(f"{name} = ${n}, " for n, name in enumerate(changes.values, start=5))
     row = await tx.fetchrow(
         f"""
-        update customers set
-            name = coalesce($3, name), email = coalesce($4, email), currency = coalesce($5, currency),
-            timezone = coalesce($6, timezone), details = details || $7, updated_at = $8
-        where org_id = $1 and external_id = $2
+        update customers set {assignments} details = details || $3, updated_at = $4
+        where org_id = $1 and external_id = $2 and deleted_at is null
         returning {_COLUMNS}
         """,
         org_id,
         changes.external_id,
-        changes.name,
-        changes.email,
-        changes.currency,
-        changes.timezone,
         changes.details,
         now,
+        *changes.values.values(),
     )
     return from_row(row) if row else None
 
@@ -84,30 +93,87 @@ async def insert(
     number = await next_number(tx, org_id, "customers")
     row = await tx.fetchrow(
         f"""
-        insert into customers (org_id, id, external_id, sequential_id, name, email, currency, timezone, details,
-            created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
-        on conflict (org_id, external_id) do nothing
+        insert into customers (org_id, id, external_id, sequential_id, details, created_at, updated_at,
+            {", ".join(_SETTABLE)})
+        values ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13)
+        on conflict (org_id, external_id) where deleted_at is null do nothing
         returning {_COLUMNS}
         """,
         org_id,
         customer_id,
         changes.external_id,
         number,
-        changes.name,
-        changes.email,
-        changes.currency,
-        changes.timezone,
         changes.details,
         now,
+        *(changes.values.get(name) for name in _SETTABLE),
     )
     return from_row(row) if row else None
+
+
+async def mark_deleted(tx: Tx, org_id: UUID, customer_id: UUID, now: datetime) -> Customer:
+    row = await tx.fetchrow(
+        f"""update customers set deleted_at = $3, updated_at = $3 where org_id = $1 and id = $2
+            returning {_COLUMNS}""",
+        org_id,
+        customer_id,
+        now,
+    )
+    assert row is not None, "customers are only marked as deleted"
+    return from_row(row)
+
+
+async def list_customers(
+    tx: Tx, org_id: UUID, wanted: CustomerFilter, *, limit: int, offset: int
+) -> tuple[list[Customer], int]:
+    """A page of customers, newest first, and how many there are."""
+    where, values = _conditions(org_id, wanted)
+    total = await tx.fetchval(f"select count(*) from customers where {where}", *values)
+    rows = await tx.fetch(
+        f"""select {_COLUMNS} from customers where {where} order by created_at desc, id desc
+            limit ${len(values) + 1} offset ${len(values) + 2}""",
+        *values,
+        limit,
+        offset,
+    )
+    return [from_row(row) for row in rows], total
+
+
+def _conditions(org_id: UUID, wanted: CustomerFilter) -> tuple[str, list[Any]]:
+    values: list[Any] = [org_id]
+    conditions = ["org_id = $1 and deleted_at is null"]
+
+    def also(condition: str, value: object) -> None:
+        if value is not None and value != ():
+            values.append(list(value) if isinstance(value, tuple) else value)
+            conditions.append(condition.format(f"${len(values)}"))
+
+    also(
+        """exists (select 1 from unnest(array[name, external_id, email, details ->> 'firstname',
+            details ->> 'lastname', details ->> 'legal_name']) word where strpos(lower(word), lower({})) > 0)""",
+        wanted.search_term,
+    )
+    also("currency = any({})", wanted.currencies)
+    also("details ->> 'country' = any({})", wanted.countries)
+    also("details ->> 'state' = any({})", wanted.states)
+    also("details ->> 'zipcode' = any({})", wanted.zipcodes)
+    also("details ->> 'customer_type' = {}", wanted.customer_type)
+    also("(details ->> 'customer_type' is not null) = {}", wanted.has_customer_type)
+    also(
+        "(details ->> 'tax_identification_number' is not null) = {}", wanted.has_tax_identification_number
+    )
+    for key, value in wanted.metadata.items():
+        also(
+            "coalesce(details -> 'metadata', '[]') @> {}" if value else "not coalesce(details -> 'metadata', '[]') @> {}",
+            [{"key": key, "value": value} if value else {"key": key}],
+        )
+    return " and ".join(conditions), values
 
 
 async def find_ids(tx: Tx, org_id: UUID, external_ids: Sequence[str]) -> dict[str, UUID]:
     """Our ids of the customers among these that exist, by the merchant's ids."""
     rows = await tx.fetch(
-        "select external_id, id from customers where org_id = $1 and external_id = any($2)",
+        """select external_id, id from customers
+           where org_id = $1 and external_id = any($2) and deleted_at is null""",
         org_id,
         list(external_ids),
     )

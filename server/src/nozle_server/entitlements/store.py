@@ -61,7 +61,7 @@ select asked.feature_id, asked.metric_id as asked_metric_id, {IDS_OF_METRIC.form
 from asked
 join organizations o on o.id = $1
 left join billable_metrics m on m.org_id = $1 and m.id = asked.metric_id
-left join customers c on c.org_id = $1 and c.external_id = $2
+left join customers c on c.org_id = $1 and c.external_id = $2 and c.deleted_at is null
 left join subscriptions s on s.org_id = $1 and s.customer_id = c.id and ($4::text is null or s.external_id = $4)
 left join plan_entitlements e on e.org_id = $1 and e.plan_id = s.plan_id and e.feature_id = asked.feature_id
 order by s.started_at desc, s.id desc

@@ -9,6 +9,10 @@ from typing import Any
 from uuid import UUID
 
 
+DOCUMENT_LOCALES = ("en",)
+"""The languages that documents are written in."""
+
+
 class Mode(Enum):
     """Fixed when an organization is made: test organizations have a clock that can be turned, live ones do not."""
 

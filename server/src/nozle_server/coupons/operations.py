@@ -124,7 +124,7 @@ def _agreed_terms(coupon: Coupon, draft: AppliedCouponDraft) -> Terms:
 async def _agree_on_currency(tx: Tx, customer: Customer, terms: Terms, now: datetime) -> None:
     """A customer without a currency gets the coupon's."""
     if customer.currency is None:
-        changes = CustomerChanges(customer.external_id, currency=terms.currency)
+        changes = CustomerChanges(customer.external_id, {"currency": terms.currency})
         await upsert_customer(tx, org_id=customer.org_id, changes=changes, now=now)
     elif customer.currency != terms.currency:
         raise RuleBroken(

@@ -44,7 +44,7 @@ TEXTS = (
 PROVIDER = ("payment_provider", "payment_provider_code", "provider_customer_id", "provider_payment_methods")
 
 
-class AddressDraft(msgspec.Struct, kw_only=True):
+class CustomerAddressDraft(msgspec.Struct, kw_only=True):
     address_line1: Text = UNSET
     address_line2: Text = UNSET
     city: Text = UNSET
@@ -53,13 +53,13 @@ class AddressDraft(msgspec.Struct, kw_only=True):
     country: Text = UNSET
 
 
-class MetadataDraft(msgspec.Struct, kw_only=True):
+class CustomerMetadataDraft(msgspec.Struct, kw_only=True):
     key: str
     value: str
     display_in_invoice: bool = False
 
 
-class BillingConfigurationDraft(msgspec.Struct, kw_only=True):
+class CustomerBillingDraft(msgspec.Struct, kw_only=True):
     """How the customer pays and gets its documents. The provider's fields are kept for whoever takes the payments."""
 
     invoice_grace_period: int | UnsetType | None = UNSET
@@ -100,9 +100,9 @@ class CustomerDraft(msgspec.Struct, kw_only=True):
     billing_entity_code: Text = UNSET
     net_payment_term: int | UnsetType | None = UNSET
     finalize_zero_amount_invoice: Text = UNSET
-    billing_configuration: BillingConfigurationDraft | UnsetType | None = UNSET
-    shipping_address: AddressDraft | UnsetType | None = UNSET
-    metadata: list[MetadataDraft] | UnsetType | None = UNSET
+    billing_configuration: CustomerBillingDraft | UnsetType | None = UNSET
+    shipping_address: CustomerAddressDraft | UnsetType | None = UNSET
+    metadata: list[CustomerMetadataDraft] | UnsetType | None = UNSET
     tax_codes: list[str] | UnsetType | None = UNSET
     integration_customers: list[dict[str, Any]] | None = None
     skip_invoice_custom_sections: bool | None = None
@@ -128,12 +128,12 @@ def to_changes(draft: CustomerDraft, stored: Mapping[str, Any], now: datetime) -
         if draft.customer_type not in (None, *CUSTOMER_TYPES):
             raise _invalid("customer_type", "value_is_invalid")
         details["customer_type"] = draft.customer_type
-    if isinstance(draft.shipping_address, AddressDraft):
+    if isinstance(draft.shipping_address, CustomerAddressDraft):
         given = _texts(draft.shipping_address, _ADDRESS, "shipping_address.")
         details["shipping_address"] = {**stored.get("shipping_address", {}), **given}
     if isinstance(draft.metadata, list):
         details["metadata"] = _metadata(draft.metadata, stored.get("metadata", ()), now)
-    if isinstance(draft.billing_configuration, BillingConfigurationDraft):
+    if isinstance(draft.billing_configuration, CustomerBillingDraft):
         _configure(draft.billing_configuration, stored, values, details)
     return CustomerChanges(draft.external_id, values, details)
 
@@ -163,7 +163,9 @@ def _texts(draft: msgspec.Struct, names: Sequence[str], place: str) -> dict[str,
     return texts
 
 
-def _metadata(wanted: Sequence[MetadataDraft], stored: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
+def _metadata(
+    wanted: Sequence[CustomerMetadataDraft], stored: Sequence[Any], now: datetime
+) -> list[dict[str, Any]]:
     """The entries wanted, in their order; one whose key was there keeps its id."""
     if len(wanted) > MAX_METADATA:
         raise _invalid("metadata", "invalid_count")
@@ -193,7 +195,7 @@ def _metadata(wanted: Sequence[MetadataDraft], stored: Sequence[Any], now: datet
 
 
 def _configure(
-    wanted: BillingConfigurationDraft,
+    wanted: CustomerBillingDraft,
     stored: Mapping[str, Any],
     values: dict[str, Any],
     details: dict[str, Any],

@@ -158,12 +158,12 @@ def _conditions(org_id: UUID, wanted: CustomerFilter) -> tuple[str, list[Any]]:
     also("details ->> 'zipcode' = any({})", wanted.zipcodes)
     also("details ->> 'customer_type' = {}", wanted.customer_type)
     also("(details ->> 'customer_type' is not null) = {}", wanted.has_customer_type)
-    also(
-        "(details ->> 'tax_identification_number' is not null) = {}", wanted.has_tax_identification_number
-    )
+    also("(details ->> 'tax_identification_number' is not null) = {}", wanted.has_tax_identification_number)
     for key, value in wanted.metadata.items():
         also(
-            "coalesce(details -> 'metadata', '[]') @> {}" if value else "not coalesce(details -> 'metadata', '[]') @> {}",
+            "coalesce(details -> 'metadata', '[]') @> {}"
+            if value
+            else "not coalesce(details -> 'metadata', '[]') @> {}",
             [{"key": key, "value": value} if value else {"key": key}],
         )
     return " and ".join(conditions), values

@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-
 DOCUMENT_LOCALES = ("en",)
 """The languages that documents are written in."""
 

@@ -8,6 +8,7 @@ from msgspec import UNSET
 from nozle_server.catalog import plan_store
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.text import parse_id
+from nozle_server.coupons import applied_store
 from nozle_server.customers import store as customers_store
 from nozle_server.customers.drafts import CustomerDraft, to_changes
 from nozle_server.customers.model import Customer
@@ -19,6 +20,7 @@ from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.store import InvoiceFilter
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.taxes.operations import set_customer_taxes
+from nozle_server.wallets import store as wallets_store
 
 CUSTOMER_CREATED = "customer.created"
 CUSTOMER_UPDATED = "customer.updated"
@@ -51,7 +53,12 @@ async def _check_currency(tx: Tx, customer: Customer, wanted: str | None) -> Non
     invoices, _ = await invoicing_store.list_invoices(
         tx, customer.org_id, InvoiceFilter(customer_id=customer.id), limit=1, offset=0
     )
-    billed |= {invoice.currency for invoice in invoices}
+    wallets, _ = await wallets_store.list_wallets(
+        tx, customer.org_id, customer_id=customer.id, currency=None, limit=1, offset=0
+    )
+    coupons = await applied_store.active_of_customer(tx, customer.org_id, customer.id)
+    billed |= {invoice.currency for invoice in invoices} | {wallet.currency for wallet in wallets}
+    billed |= {one.terms.currency for one in coupons if one.terms.currency is not None}
     if billed - {wanted}:
         raise InvalidInput(
             "the customer is billed in another currency",

@@ -23,7 +23,6 @@ from nozle_server.customers.operations import upsert_customer
 from nozle_server.customers.queries import get_customer
 from nozle_server.identity.queries import get_organization
 from nozle_server.taxes.queries import taxes_of_customer
-from nozle_server.workflows.delete_customer import delete_customer
 from nozle_server.workflows.upsert_customer import upsert_core_customer
 
 
@@ -43,16 +42,16 @@ class CustomersQuery(PageQuery):
     """`metadata[key]=value` wants that entry, `metadata[key]=` customers without the key."""
 
     search_term: str | None = None
-    currencies: list[str] = []
-    countries: list[str] = []
-    states: list[str] = []
-    zipcodes: list[str] = []
-    account_type: list[str] = []
-    billing_entity_codes: list[str] = []
+    currencies: list[str] = msgspec.field(default_factory=list)
+    countries: list[str] = msgspec.field(default_factory=list)
+    states: list[str] = msgspec.field(default_factory=list)
+    zipcodes: list[str] = msgspec.field(default_factory=list)
+    account_type: list[str] = msgspec.field(default_factory=list)
+    billing_entity_codes: list[str] = msgspec.field(default_factory=list)
     customer_type: str | None = None
     has_customer_type: bool | None = None
     has_tax_identification_number: bool | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 _ADDRESS = ("address_line1", "address_line2", "city", "zipcode", "state", "country")
@@ -81,17 +80,6 @@ async def show(call: Call) -> object:
     return {"customer": await customer_json(call, customer)}
 
 
-async def delete(call: Call) -> object:
-    customer = await delete_customer(
-        call.tx,
-        call.services.seams,
-        org_id=call.org_id,
-        external_id=call.path["external_id"],
-        now=call.now,
-    )
-    return {"customer": await customer_json(call, customer)}
-
-
 async def index(call: Call) -> object:
     query: CustomersQuery = call.query
     if set(query.billing_entity_codes) - {ONLY_BILLING_ENTITY}:
@@ -108,7 +96,8 @@ async def index(call: Call) -> object:
         metadata=query.metadata,
     )
     if query.account_type and "customer" not in query.account_type:
-        customers, total = [], 0  # every customer of ours is of that type
+        customers: list[Customer] = []
+        total = 0  # every customer of ours is of that type
     else:
         customers, total = await store.list_customers(
             call.tx, call.org_id, wanted, limit=query.per_page, offset=query.offset
@@ -122,9 +111,7 @@ async def index(call: Call) -> object:
 async def customer_json(call: Call, customer: Customer) -> dict[str, object]:
     """Core's customer object with the customer's own taxes, as its own endpoints show it."""
     organization = await get_organization(call.tx, call.org_id)
-    taxes = await taxes_json(
-        call.tx, call.org_id, await taxes_of_customer(call.tx, call.org_id, customer.id)
-    )
+    taxes = await taxes_json(call.tx, call.org_id, await taxes_of_customer(call.tx, call.org_id, customer.id))
     return core_customer(customer, organization.timezone, taxes)
 
 
@@ -252,22 +239,6 @@ ENDPOINTS = (
         scope=Scope.SECRET,
         mounts=CORE,
         summary="Get a customer",
-        tag="Customers",
-        reply_schema=_CORE_REPLY,
-        errors=(404,),
-        example=Example(response={"customer": _SHOWN}),
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/customers/{external_id}",
-        handler=delete,
-        scope=Scope.SECRET,
-        mounts=CORE,
-        summary="Delete a customer",
-        description=(
-            "Ends its subscriptions now, with their last invoices. Documents and events stay; the `external_id` may be used"
-            " for a new customer."
-        ),
         tag="Customers",
         reply_schema=_CORE_REPLY,
         errors=(404,),

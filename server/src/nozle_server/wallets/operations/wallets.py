@@ -192,7 +192,7 @@ async def _settle_currency(tx: Tx, customer: Customer, wanted: str | None, now: 
     if not is_currency(wanted):
         raise refused("currency", "value_is_invalid", what="is not an ISO 4217 code")
     if customer.currency is None:
-        changes = CustomerChanges(customer.external_id, currency=wanted)
+        changes = CustomerChanges(customer.external_id, {"currency": wanted})
         await upsert_customer(tx, org_id=customer.org_id, changes=changes, now=now)
     elif customer.currency != wanted:
         raise refused("currency", "currencies_does_not_match", what="is not the customer's")

@@ -15,6 +15,7 @@ from nozle_server.core.errors import (
     NotAllowed,
     NotAuthenticated,
     NotFound,
+    NotPossible,
     NozleError,
     RuleBroken,
     Unavailable,
@@ -58,6 +59,7 @@ _STATUSES: Sequence[tuple[type[NozleError], int, int]] = (
     (NotAllowed, 403, 403),
     (NotFound, 404, 404),
     (Conflict, 409, 409),
+    (NotPossible, 422, 405),
     (RuleBroken, 422, 422),
     (Unavailable, 503, 503),
 )

@@ -62,6 +62,12 @@ class RuleBroken(NozleError):
     default_code = "rule_broken"
 
 
+class NotPossible(RuleBroken):
+    """The object's state forbids it, whatever the request says: Core answers 405 (Lago: not allowed)."""
+
+    default_code = "not_possible"
+
+
 class Unavailable(NozleError):
     """A dependency (the database, a provider) cannot be had now; retrying later is safe."""
 

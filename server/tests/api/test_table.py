@@ -20,6 +20,7 @@ PUBLIC = {
     "GET /metrics",  # by address or secret, its own rule
     "GET /openapi.json",
     "GET /docs",
+    "GET /files/{workspace}/invoices/{file}",  # by its signature
 }
 
 

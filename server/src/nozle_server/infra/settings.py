@@ -19,6 +19,10 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, alias="DATABASE_URL")
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(8080, alias="PORT", ge=0, le=65535)
+    # Where the world reaches this server; links to files begin with it.
+    public_url: str | None = Field(
+        None, alias="NOZLE_PUBLIC_URL", pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="NOZLE_LOG_LEVEL")
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(("*",), alias="CORS_ALLOWED_ORIGINS")
     metrics_secret: str | None = Field(None, alias="NOZLE_METRICS_SECRET", min_length=1)
@@ -26,6 +30,11 @@ class Settings(BaseSettings):
     allow_unsafe_durability: bool = Field(False, alias="NOZLE_ALLOW_UNSAFE_DURABILITY")
     database_connections: int = Field(16, alias="NOZLE_DATABASE_CONNECTIONS", ge=2, le=90)
     max_body_bytes: int = Field(2 * 1024 * 1024, alias="NOZLE_MAX_BODY_BYTES", ge=1024)
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_last_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else value
 
     @field_validator("cors_allowed_origins", mode="before")
     @classmethod

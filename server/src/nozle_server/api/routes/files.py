@@ -1,0 +1,146 @@
+"""Documents as files: the PDF of an invoice, by key or by a signed link that a browser opens."""
+
+import asyncio
+from uuid import UUID
+
+import msgspec
+
+from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Mount, Reply, Scope
+from nozle_server.api.links import file_path, invoice_file_url
+from nozle_server.api.routes.invoices import core_invoice
+from nozle_server.api.shapes import ANY_OBJECT, shape
+from nozle_server.core.errors import NotAllowed
+from nozle_server.core.ids import from_text
+from nozle_server.customers.store import find_by_id
+from nozle_server.documents.model import InvoiceDocument
+from nozle_server.documents.render import render_invoice
+from nozle_server.identity.signed_links import check_link
+from nozle_server.workflows.invoice_document import (
+    get_issued_invoice,
+    get_shown_invoice,
+    invoice_document_of,
+)
+
+_PDF = "application/pdf"
+
+
+class LinkQuery(msgspec.Struct):
+    """What signs a link."""
+
+    expires: int
+    key: str
+    signature: str
+
+
+async def download_invoice(call: Call) -> object:
+    invoice = await get_issued_invoice(
+        call.tx, call.org_id, from_text("inv", call.path["id"], what="invoice")
+    )
+    customer = await find_by_id(call.tx, call.org_id, invoice.customer_id)
+    return {"invoice": {**core_invoice(invoice, customer), "file_url": await invoice_file_url(call, invoice)}}
+
+
+async def invoice_pdf(call: Call) -> object:
+    invoice = await get_shown_invoice(call.tx, call.org_id, from_text("inv", call.path["id"], what="invoice"))
+    call.require_customer(invoice.customer_id)
+    return await _pdf(await invoice_document_of(call.tx, invoice))
+
+
+async def linked_invoice(call: Call) -> object:
+    """Outside the request's transaction: no connection is held while the page is drawn."""
+    query: LinkQuery = call.query
+    org_id, invoice_id = _hex(call.path["workspace"]), _hex(call.path["file"].removesuffix(".pdf"))
+    async with call.services.database.snapshot() as tx:
+        await check_link(
+            tx,
+            org_id=org_id,
+            key_id=_hex(query.key),
+            path=file_path(org_id, "invoices", invoice_id),
+            expires=query.expires,
+            signature=query.signature,
+            real_now=call.received_at,
+        )
+        document = await invoice_document_of(tx, await get_issued_invoice(tx, org_id, invoice_id))
+    return await _pdf(document)
+
+
+async def _pdf(document: InvoiceDocument) -> Reply:
+    # A browser shows it in its tab and saves it under the invoice's number, reduced to what every system takes as a name.
+    name = "".join(
+        one if one.isascii() and (one.isalnum() or one in "-_.") else "-" for one in document.number
+    )
+    headers = {
+        "content-disposition": f'inline; filename="{name or "invoice"}.pdf"',
+        "cache-control": "private, no-store",
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+    }
+    return Reply(raw=await asyncio.to_thread(render_invoice, document), headers=headers)
+
+
+def _hex(text: str) -> UUID:
+    try:
+        if len(text) != 32:
+            raise ValueError(text)
+        return UUID(text)
+    except ValueError:
+        raise NotAllowed("this link was not made here, or was withdrawn", code="link_invalid") from None
+
+
+_BYTES = {"type": "string", "format": "binary"}
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/invoices/{id}/download",
+        handler=download_invoice,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Get a link to an invoice's PDF",
+        description=(
+            "`file_url` opens without a key, in a browser too, for two days or until the secret key that signed it is"
+            " revoked. Of finalized and voided invoices; a draft is 404."
+        ),
+        tag="Invoices",
+        reply_schema=shape(invoice=ANY_OBJECT),
+        errors=(404,),
+        example=Example(
+            response={
+                "invoice": {
+                    "number": "NOZ-1F3A-001-027",
+                    "status": "finalized",
+                    "file_url": "https://billing.example/files/…/invoices/….pdf?expires=…&key=…&signature=…",
+                }
+            }
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/invoices/{id}/pdf",
+        handler=invoice_pdf,
+        scope=Scope.ANY_KEY,
+        mounts=SEED,
+        summary="An invoice as PDF",
+        description="Drafts, voided and failed invoices too, each marked across the page.",
+        tag="Invoices",
+        media_type=_PDF,
+        reply_schema=_BYTES,
+        errors=(404,),
+        snapshot=True,
+        customer_data=CustomerData("handler", "id", "billing:read"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/files/{workspace}/invoices/{file}",
+        handler=linked_invoice,
+        scope=Scope.PUBLIC,
+        mounts=(Mount.ROOT,),
+        summary="Open a signed link to an invoice's PDF",
+        tag="Invoices",
+        query=LinkQuery,
+        media_type=_PDF,
+        reply_schema=_BYTES,
+        errors=(403, 404),
+        transaction=False,
+    ),
+)

@@ -3,6 +3,7 @@
 from datetime import date
 
 from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Scope
+from nozle_server.api.links import invoice_file_url, invoice_file_urls
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.errors import InvalidInput, NotAllowed, NotFound
@@ -42,7 +43,9 @@ async def index(call: Call) -> object:
     invoices, total = await store.list_invoices(
         call.tx, call.org_id, _shown(customer), limit=query.per_page, offset=query.offset
     )
-    return {"invoices": [portal_row(invoice) for invoice in invoices], "meta": page_meta(query, total)}
+    urls = await invoice_file_urls(call, invoices)
+    rows = [{**portal_row(one), "pdf_url": urls[one.id], "file_url": urls[one.id]} for one in invoices]
+    return {"invoices": rows, "meta": page_meta(query, total)}
 
 
 async def core_index(call: Call) -> object:
@@ -58,9 +61,10 @@ async def _core_index(call: Call, query: PageQuery, external_customer_id: str | 
         call.tx, call.org_id, _shown(customer), limit=query.per_page, offset=query.offset
     )
     rows = []
+    urls = await invoice_file_urls(call, invoices)
     for invoice in invoices:
         owner = customer or await find_by_id(call.tx, call.org_id, invoice.customer_id)
-        rows.append(core_invoice(invoice, owner))
+        rows.append({**core_invoice(invoice, owner), "file_url": urls[invoice.id]})
     return {"invoices": rows, "meta": page_meta(query, total)}
 
 
@@ -70,7 +74,8 @@ async def show(call: Call) -> object:
         raise NotFound("invoice not found", code="invoice_not_found")
     customer = await find_by_id(call.tx, call.org_id, invoice.customer_id)
     fees = [core_fee(line, invoice) for line in invoice.lines]
-    return {"invoice": {**core_invoice(invoice, customer), "fees": fees}}
+    url = await invoice_file_url(call, invoice)
+    return {"invoice": {**core_invoice(invoice, customer), "file_url": url, "fees": fees}}
 
 
 def _shown(customer: Customer | None) -> store.InvoiceFilter:

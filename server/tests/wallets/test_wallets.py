@@ -461,3 +461,36 @@ async def test_an_expired_wallet_ends_and_its_balance_leaves_the_ledger(world: W
     entries = await world.fetch("select type, amount from ledger_entries where org_id = $1 order by sequence")
     assert [tuple(row) for row in entries] == [("grant", 10), ("expire", -10)]
     await audit(world)
+
+
+async def test_metadata_is_replaced_merged_and_cleared(world: World) -> None:
+    """By the wallet's id and by its code alike; null once there is none, and a 404 for a key of none."""
+    await world.a_customer()
+    wallet = await world.a_wallet(metadata={"a": "1"})
+    assert wallet["metadata"] == {"a": "1"}
+    for path in (f"{WALLETS}/{wallet['lago_id']}", "/core/api/v1/customers/acme/wallets/default"):
+        path += "/metadata"
+        for method, where, sent, expected in (
+            ("POST", "", {"b": "2"}, {"b": "2"}),
+            ("PATCH", "", {"c": None, "d": "4"}, {"b": "2", "c": None, "d": "4"}),
+            ("DELETE", "/c", None, {"b": "2", "d": "4"}),
+            ("DELETE", "/c", None, {"b": "2", "d": "4"}),
+            ("DELETE", "", None, None),
+        ):
+            body = None if sent is None else {"metadata": sent}
+            answer = await world.call(method, path + where, body)
+            assert (answer.status, answer.json) == (200, {"metadata": expected})
+        missing = await world.call("DELETE", path + "/c")
+        assert (missing.status, missing.json["code"]) == (404, "metadata_not_found")
+    assert (await look(world, wallet))["metadata"] is None
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"k" * 101: "v"}, {"": "v"}, {"k": "v" * 256}, {"k": 1}, {str(n): "v" for n in range(51)}]
+)
+async def test_metadata_has_bounds(world: World, metadata: JsonObject) -> None:
+    await world.a_customer()
+    wallet = await world.a_wallet()
+    answer = await world.call("POST", f"{WALLETS}/{wallet['lago_id']}/metadata", {"metadata": metadata})
+    assert answer.status == 422
+    assert list(answer.json["error_details"]) == ["metadata"]

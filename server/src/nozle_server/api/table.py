@@ -24,6 +24,7 @@ from nozle_server.api.routes import (
     subscriptions,
     taxes,
     test_clock,
+    wallet_metadata,
     wallet_transactions,
     wallets,
 )
@@ -49,6 +50,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *applied_coupons.ENDPOINTS,
     *wallets.ENDPOINTS,
     *wallet_transactions.ENDPOINTS,
+    *wallet_metadata.ENDPOINTS,
     *test_clock.ENDPOINTS,
     *customer_sessions.ENDPOINTS,
     *health.ENDPOINTS,

@@ -9,7 +9,7 @@ from msgspec import UnsetType
 
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.numbers import parse_amount
-from nozle_server.core.text import parse_text
+from nozle_server.core.text import is_clean, parse_text
 from nozle_server.metering.timestamps import parse_timestamp
 from nozle_server.wallets.conversion import (
     money_of,
@@ -23,6 +23,7 @@ from nozle_server.wallets.drafts import MetadataDraft
 from nozle_server.wallets.model import LOWEST_PRIORITY, Wallet
 
 MAX_METADATA_KEYS = 15
+MAX_WALLET_METADATA_KEYS = 50
 
 
 def refused(field: str, *codes: str, what: str = "is not valid") -> InvalidInput:
@@ -136,18 +137,19 @@ def parse_entries(value: Sequence[MetadataDraft] | UnsetType | None, field: str)
 
 
 def parse_metadata(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A wallet's metadata: at most 50 names of 40 characters, each with a string of 255 or null."""
+    """A wallet's metadata: at most 50 names of 100 characters, each with a text of 255 or null."""
     if value is None:
         return None
-    if len(value) > 50:
-        raise refused("metadata", "too_many_keys", what="has more than 50 keys")
+    if len(value) > MAX_WALLET_METADATA_KEYS:
+        raise refused("metadata", "too_many_keys", what=f"has more than {MAX_WALLET_METADATA_KEYS} keys")
     for key, text in value.items():
-        if not parse_text(key, "metadata", max_bytes=160) or len(key) > 40:
+        if not key or len(key) > 100 or not is_clean(key):
             raise refused(
-                "metadata", "key_too_long", what="has a key that is empty or longer than 40 characters"
+                "metadata", "key_too_long", what="has a key that is empty or longer than 100 characters"
             )
-        if text is not None and not isinstance(text, str):
-            raise refused("metadata", "invalid_type", what="has a value that is not text")
-        if text is not None:
-            parse_text(text, "metadata", max_bytes=1020)
+        if text is not None and (not isinstance(text, str) or len(text) > 255):
+            raise refused(
+                "metadata", "value_is_invalid", what="has a value that is no text of 255 characters"
+            )
+        parse_text(text, "metadata")
     return value

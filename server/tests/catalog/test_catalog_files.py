@@ -192,7 +192,8 @@ async def test_each_difference_is_told_and_what_is_not_named_stays(world: World)
     "fault",
     [
         {"plans": [{"code": "bad", "interval": "monthly", "amount_cents": -1}]},
-        {"plans": [{"code": "bad", "interval": "monthly", "amount_cents": 1, "trial_period": 14}]},
+        {"plans": [{"code": "bad", "interval": "monthly", "amount_cents": 1, "trial_period": -1}]},
+        {"plans": [{"code": "bad", "interval": "monthly", "amount_cents": 1, "tax_codes": ["none"]}]},
         {
             "plans": [
                 {"code": "bad", "interval": "monthly", "amount_cents": 1, "entitlements": {"nothing": True}}

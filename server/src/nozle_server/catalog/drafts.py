@@ -1,18 +1,21 @@
 """What a caller writes to make or change a part of the catalog: the bodies of Core's endpoints, and the entries of a
 catalog file. Field names are Lago's; shorter words of the catalog file (`metric`, `currency`) are accepted beside them.
 
-What the billing engine does not do yet is refused when asked for, never ignored: a plan that says `trial_period: 14`
-must not be billed from its first day.
+A field that is left out (UNSET) and one that is null differ where something stored is changed: left out it stays.
+What the billing engine does not do is refused when asked for, never ignored.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from nozle_server.core.errors import RuleBroken
 from nozle_server.core.fields import Amount
+
+T = TypeVar("T")
 
 
 class FilterDraft(msgspec.Struct, kw_only=True):
@@ -64,75 +67,220 @@ class FeatureDraft(msgspec.Struct, kw_only=True):
         return self.billable_metric_code or self.metric
 
 
-class ChargeFilterDraft(msgspec.Struct, kw_only=True):
-    """Another price for events whose properties match `values` in every key."""
+class PrivilegeChange(msgspec.Struct, kw_only=True):
+    """A privilege to add, or to change: its name, and more options of a select."""
 
-    values: dict[str, list[str]]
-    properties: dict[str, Any]
-    invoice_display_name: str | None = None
+    code: str
+    name: str | UnsetType | None = UNSET
+    value_type: str | None = None
+    config: dict[str, Any] | None = None
 
 
-class ChargeDraft(msgspec.Struct, kw_only=True):
-    """A metric priced within a plan, named by code or by id."""
+class FeatureChange(msgspec.Struct, kw_only=True):
+    """`PUT /features/{code}`: what is left out stays, privileges included."""
 
-    charge_model: str
-    properties: dict[str, Any] = {}
+    code: str | None = None
+    name: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
     billable_metric_code: str | None = None
-    billable_metric_id: UUID | None = None
     metric: str | None = None
-    filters: list[ChargeFilterDraft] = []
-    invoice_display_name: str | None = None
-    pay_in_advance: bool = False
-    prorated: bool = False
-    invoiceable: bool = True
-    min_amount_cents: int = 0
-    tax_codes: list[str] = []
+    privileges: list[PrivilegeChange] | None = None
 
     @property
     def metric_code(self) -> str | None:
         return self.billable_metric_code or self.metric
 
+
+class ChargeFilterDraft(msgspec.Struct, kw_only=True):
+    """Another price for events whose properties match `values` in every key. With the `id` of a stored filter, what is
+    left out stays."""
+
+    id: UUID | None = None
+    values: dict[str, list[str]] | UnsetType | None = UNSET
+    properties: dict[str, Any] | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
+
+
+class ChargeDraft(msgspec.Struct, kw_only=True):
+    """A metric priced within a plan, named by code or by id. With the `id` of a stored charge, what is left out stays."""
+
+    id: UUID | None = None
+    code: str | UnsetType | None = UNSET
+    charge_model: str | UnsetType | None = UNSET
+    properties: dict[str, Any] | UnsetType | None = UNSET
+    billable_metric_code: str | None = None
+    billable_metric_id: UUID | None = None
+    metric: str | None = None
+    filters: list[ChargeFilterDraft] | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
+    pay_in_advance: bool | UnsetType | None = UNSET
+    prorated: bool | UnsetType | None = UNSET
+    invoiceable: bool | UnsetType | None = UNSET
+    regroup_paid_fees: str | UnsetType | None = UNSET
+    min_amount_cents: int | UnsetType | None = UNSET
+    tax_codes: list[str] | UnsetType | None = UNSET
+    applied_pricing_unit: dict[str, Any] | None = None
+    accepts_target_wallet: bool | None = None
+
+    @property
+    def metric_code(self) -> str | None:
+        return self.billable_metric_code or self.metric
+
+    @property
+    def says_nothing(self) -> bool:
+        return self == ChargeDraft(id=self.id)
+
     def refuse_unsupported(self) -> None:
-        refuse(self, ("pay_in_advance", "prorated", "min_amount_cents", "tax_codes"))
-        if self.properties.get("grouped_by") or self.properties.get("pricing_group_keys"):
-            raise RuleBroken("pricing groups are not supported yet", code="not_supported")
-        if not self.invoiceable:
-            raise RuleBroken("invoiceable: false is not supported yet", code="not_supported")
+        refuse(self, ("applied_pricing_unit", "accepts_target_wallet"))
 
 
-class PlanDraft(msgspec.Struct, kw_only=True):
+class FixedChargeDraft(msgspec.Struct, kw_only=True):
+    """Units of an add-on in every period. With the `id` of a stored fixed charge, what is left out stays."""
+
+    id: UUID | None = None
+    code: str | UnsetType | None = UNSET
+    add_on_id: UUID | None = None
+    add_on_code: str | None = None
+    charge_model: str | UnsetType | None = UNSET
+    properties: dict[str, Any] | UnsetType | None = UNSET
+    units: Amount | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
+    pay_in_advance: bool | UnsetType | None = UNSET
+    prorated: bool | UnsetType | None = UNSET
+    tax_codes: list[str] | UnsetType | None = UNSET
+    apply_units_immediately: bool | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        return self == FixedChargeDraft(id=self.id)
+
+    def refuse_unsupported(self) -> None:
+        refuse(self, ("apply_units_immediately",))
+
+
+class MinimumCommitmentDraft(msgspec.Struct, kw_only=True):
+    """What a period costs at least, in minor units. An empty one takes the commitment away."""
+
+    id: UUID | None = None
+    amount_cents: int | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
+    tax_codes: list[str] | UnsetType | None = UNSET
+
+    @property
+    def is_empty(self) -> bool:
+        return self.amount_cents is self.invoice_display_name is self.tax_codes is UNSET
+
+
+class UsageThresholdDraft(msgspec.Struct, kw_only=True):
+    """Usage, in minor units, that is invoiced as soon as it is reached."""
+
+    id: UUID | None = None
+    amount_cents: int
+    threshold_display_name: str | None = None
+    recurring: bool | None = None
+
+
+class PlanTerms(msgspec.Struct, kw_only=True):
+    """What may be said about a plan. A change leaves alone what is not said; null means none, or the default."""
+
+    name: str | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    amount_currency: str | UnsetType | None = UNSET
+    currency: str | UnsetType | None = UNSET
+    trial_period: Amount | UnsetType | None = UNSET
+    pay_in_advance: bool | UnsetType | None = UNSET
+    bill_charges_monthly: bool | UnsetType | None = UNSET
+    bill_fixed_charges_monthly: bool | UnsetType | None = UNSET
+    credits: Amount | UnsetType | None = UNSET
+    tax_codes: list[str] | UnsetType | None = UNSET
+    minimum_commitment: MinimumCommitmentDraft | UnsetType | None = UNSET
+    charges: list[ChargeDraft] | UnsetType | None = UNSET
+    fixed_charges: list[FixedChargeDraft] | UnsetType | None = UNSET
+    usage_thresholds: list[UsageThresholdDraft] | UnsetType | None = UNSET
+    entitlements: dict[str, Any] | None = None
+    metadata: dict[str, Any] | UnsetType | None = UNSET
+
+
+class PlanDraft(PlanTerms, kw_only=True):
     """`POST /plans`, and `plans:` of a catalog file. `amount_cents` is the fixed fee of a period in minor units."""
 
     code: str
     interval: str
     amount_cents: int
-    name: str | None = None
+
+
+class PlanChange(PlanTerms, kw_only=True):
+    """`PUT /plans/{code}`: what is left out stays. Lists replace what is there; their entries may name what they change
+    by its id. With `cascade_updates` subscribers get the changed plan when their billing period ends."""
+
+    code: str | None = None
+    interval: str | UnsetType | None = UNSET
+    amount_cents: int | UnsetType | None = UNSET
+    cascade_updates: bool | None = None
+
+
+class ChargeOverride(msgspec.Struct, kw_only=True):
+    """What one subscription has otherwise in a charge of its plan, named by its id."""
+
+    id: UUID
+    charge_model: str | UnsetType | None = UNSET
+    properties: dict[str, Any] | UnsetType | None = UNSET
+    filters: list[ChargeFilterDraft] | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
+    min_amount_cents: int | UnsetType | None = UNSET
+    tax_codes: list[str] | UnsetType | None = UNSET
+
+
+class FixedChargeOverride(msgspec.Struct, kw_only=True):
+    """What one subscription has otherwise in a fixed charge of its plan, named by its id."""
+
+    id: UUID
+    properties: dict[str, Any] | UnsetType | None = UNSET
+    units: Amount | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
+    tax_codes: list[str] | UnsetType | None = UNSET
+
+
+class PlanOverrides(msgspec.Struct, kw_only=True):
+    """`plan_overrides` of a subscription: what it has otherwise than its plan. A `name` is what its invoices say."""
+
+    name: str | UnsetType | None = UNSET
+    invoice_display_name: str | UnsetType | None = UNSET
     description: str | None = None
-    amount_currency: str | None = None
-    currency: str | None = None
-    pay_in_advance: bool = False
-    credits: Amount = Amount(0)
-    charges: list[ChargeDraft] = []
-    entitlements: dict[str, Any] | None = None
-    trial_period: Amount | None = None
-    bill_charges_monthly: bool | None = None
-    minimum_commitment: dict[str, Any] | None = None
-    usage_thresholds: list[Any] = []
-    fixed_charges: list[Any] = []
-    tax_codes: list[str] = []
+    amount_cents: int | UnsetType | None = UNSET
+    amount_currency: str | UnsetType | None = UNSET
+    trial_period: Amount | UnsetType | None = UNSET
+    tax_codes: list[str] | UnsetType | None = UNSET
+    minimum_commitment: MinimumCommitmentDraft | UnsetType | None = UNSET
+    charges: list[ChargeOverride] | UnsetType | None = UNSET
+    fixed_charges: list[FixedChargeOverride] | UnsetType | None = UNSET
+    usage_thresholds: list[UsageThresholdDraft] | UnsetType | None = UNSET
 
     def refuse_unsupported(self) -> None:
-        refuse(
-            self,
-            (
-                "trial_period",
-                "bill_charges_monthly",
-                "minimum_commitment",
-                "usage_thresholds",
-                "fixed_charges",
-                "tax_codes",
-            ),
-        )
+        refuse(self, ("description",))
+
+
+def said(value: T | UnsetType | None, otherwise: T) -> T:
+    """The value, or `otherwise` when nothing (null, or no such field) was said."""
+    return otherwise if value is None or value is UNSET else value
+
+
+def kept(value: T | UnsetType | None, before: T, otherwise: T) -> T:
+    """The value; what was there `before` when the field is left out, `otherwise` when it is null."""
+    return before if value is UNSET else otherwise if value is None else value
+
+
+def all_tax_codes(terms: PlanTerms | PlanOverrides) -> set[str]:
+    """Every tax code that a draft names, of the plan and of all its parts."""
+    named: list[str] = [*said(terms.tax_codes, [])]
+    if terms.minimum_commitment:
+        named += said(terms.minimum_commitment.tax_codes, [])
+    for charge in terms.charges or ():
+        named += said(charge.tax_codes, [])
+    for fixed in terms.fixed_charges or ():
+        named += said(fixed.tax_codes, [])
+    return set(named)
 
 
 def refuse(draft: msgspec.Struct, fields: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """All SQL of features, and rows <-> values."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -30,6 +31,20 @@ async def find_feature(tx: Tx, org_id: UUID, code: str) -> Feature | None:
         code,
     )
     return feature_from_row(row) if row else None
+
+
+async def find_features(tx: Tx, org_id: UUID, codes: Sequence[str]) -> dict[str, Feature]:
+    """Those of these features that exist, by code."""
+    if not codes:
+        return {}
+    rows = await tx.fetch(
+        f"""select {_FEATURE} from features f
+            left join billable_metrics fm on fm.org_id = f.org_id and fm.id = f.metric_id
+            where f.org_id = $1 and f.code = any($2) and f.deleted_at is null""",
+        org_id,
+        list(codes),
+    )
+    return {row["code"]: feature_from_row(row) for row in rows}
 
 
 async def list_features(tx: Tx, org_id: UUID, *, limit: int, offset: int) -> tuple[list[Feature], int]:
@@ -104,4 +119,17 @@ async def delete_feature(tx: Tx, org_id: UUID, feature_id: UUID, now: datetime) 
     )
     await tx.execute(
         "update features set deleted_at = $3 where org_id = $1 and id = $2", org_id, feature_id, now
+    )
+
+
+async def delete_privilege_values(tx: Tx, org_id: UUID, feature_id: UUID, privilege_code: str) -> None:
+    """Take the privilege's value out of every plan's entitlement."""
+    await tx.execute(
+        """
+        update plan_entitlements set privileges = privileges - $3::text
+        where org_id = $1 and feature_id = $2 and privileges ? $3::text
+        """,
+        org_id,
+        feature_id,
+        privilege_code,
     )

@@ -253,3 +253,13 @@ class Plan:
     entitlements: tuple[Entitlement, ...]
     created_at: datetime
     updated_at: datetime
+    metadata: Mapping[str, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanUse:
+    """How many active subscriptions a plan has, of how many customers, and drafts of invoices of its subscriptions."""
+
+    active_subscriptions: int
+    customers: int
+    draft_invoices: int

@@ -1,78 +1,22 @@
-"""All SQL of plans, their versions and entitlements, and rows <-> values."""
+"""All SQL of plans, their versions and entitlements."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from nozle_server.catalog.charge_models import charge_model_name, parse_charge_model, to_properties
-from nozle_server.catalog.model import (
-    Charge,
-    ChargeFilter,
-    Entitlement,
-    Plan,
-    PlanVersion,
-)
-from nozle_server.core.periods import Interval
+from nozle_server.catalog.model import Entitlement, Plan, PlanUse, PlanVersion
+from nozle_server.catalog.plan_rows import VERSION_NAMES, version_from_row, version_values
 from nozle_server.infra.database import Tx
 
-_PLAN = """p.org_id, p.id, p.code, p.name, p.description, p.created_at, p.updated_at,
-    v.id as version_id, v.version, v.interval, v.amount_cents, v.currency, v.pay_in_advance, v.credits, v.charges,
-    v.created_at as version_created_at,
+_VERSION = ", ".join(f"v.{name}" for name in VERSION_NAMES)
+_PLAN = """p.org_id, p.id, p.code, p.name, p.description, p.metadata, p.created_at, p.updated_at, p.current_version_id,
     (select coalesce(jsonb_agg(jsonb_build_object('feature_id', e.feature_id, 'code', f.code, 'privileges', e.privileges)
                      order by f.code), '[]')
        from plan_entitlements e join features f on f.org_id = e.org_id and f.id = e.feature_id
       where e.org_id = p.org_id and e.plan_id = p.id) as entitlements"""
-
-_PLAN_FROM = "from plans p join plan_versions v on v.org_id = p.org_id and v.id = p.current_version_id"
-
-
-def charges_to_json(charges: Sequence[Charge]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": charge.id,
-            "metric_id": charge.metric_id,
-            "metric_code": charge.metric_code,
-            "charge_model": charge_model_name(charge.model),
-            "properties": to_properties(charge.model),
-            "invoice_display_name": charge.invoice_display_name,
-            "created_at": charge.created_at,
-            "filters": [
-                {
-                    "id": one.id,
-                    "values": one.values,
-                    "properties": to_properties(one.model),
-                    "invoice_display_name": one.invoice_display_name,
-                }
-                for one in charge.filters
-            ],
-        }
-        for charge in charges
-    ]
-
-
-def charge_from_json(data: Mapping[str, Any]) -> Charge:
-    name = data["charge_model"]
-    return Charge(
-        id=UUID(data["id"]),
-        metric_id=UUID(data["metric_id"]),
-        metric_code=data["metric_code"],
-        model=parse_charge_model(name, data["properties"]),
-        invoice_display_name=data["invoice_display_name"],
-        created_at=datetime.fromisoformat(data["created_at"]),
-        filters=tuple(
-            ChargeFilter(
-                id=UUID(one["id"]),
-                values={key: tuple(values) for key, values in one["values"].items()},
-                model=parse_charge_model(name, one["properties"]),
-                invoice_display_name=one["invoice_display_name"],
-            )
-            for one in data["filters"]
-        ),
-    )
 
 
 # Versions are immutable, so a decoded one is right for ever; bounded because an organization may have very many.
@@ -81,25 +25,8 @@ _decoded: dict[UUID, PlanVersion] = {}
 _DECODED_AT_MOST = 10_000
 
 
-def plan_version_from_row(row: Mapping[str, Any]) -> PlanVersion:
-    """From a row with version_id, plan_id, version, interval, amount_cents, currency, pay_in_advance, credits,
-    charges and version_created_at."""
-    known = _decoded.get(row["version_id"])
-    if known is not None:
-        return known
-    version = PlanVersion(
-        org_id=row["org_id"],
-        id=row["version_id"],
-        plan_id=row["plan_id"],
-        version=row["version"],
-        interval=Interval(row["interval"]),
-        amount_cents=row["amount_cents"],
-        currency=row["currency"],
-        pay_in_advance=row["pay_in_advance"],
-        credits=row["credits"],
-        charges=tuple(charge_from_json(one) for one in row["charges"]),
-        created_at=row["version_created_at"],
-    )
+def _decode(row: asyncpg.Record) -> PlanVersion:
+    version = version_from_row(row)
     if len(_decoded) >= _DECODED_AT_MOST:
         _decoded.clear()
     _decoded[version.id] = version
@@ -111,30 +38,31 @@ def forget_decoded() -> None:
     _decoded.clear()
 
 
-def plan_from_row(row: asyncpg.Record) -> Plan:
+def _plan_from_row(row: asyncpg.Record, current: PlanVersion) -> Plan:
     return Plan(
         org_id=row["org_id"],
         id=row["id"],
         code=row["code"],
         name=row["name"],
         description=row["description"],
-        current=plan_version_from_row({**dict(row), "plan_id": row["id"]}),
+        current=current,
         entitlements=tuple(
             Entitlement(UUID(one["feature_id"]), one["code"], one["privileges"])
             for one in row["entitlements"]
         ),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        metadata=row["metadata"],
     )
 
 
 async def find_plan(tx: Tx, org_id: UUID, code: str) -> Plan | None:
     row = await tx.fetchrow(
-        f"select {_PLAN} {_PLAN_FROM} where p.org_id = $1 and p.code = $2 and p.deleted_at is null",
+        f"select {_PLAN} from plans p where p.org_id = $1 and p.code = $2 and p.deleted_at is null",
         org_id,
         code,
     )
-    return plan_from_row(row) if row else None
+    return _plan_from_row(row, await get_plan_version(tx, org_id, row["current_version_id"])) if row else None
 
 
 async def lock_plan(tx: Tx, org_id: UUID, code: str) -> Plan | None:
@@ -158,30 +86,91 @@ async def hold_plan(tx: Tx, org_id: UUID, code: str) -> Plan | None:
 async def list_plans(tx: Tx, org_id: UUID, *, limit: int, offset: int) -> tuple[list[Plan], int]:
     total = await tx.fetchval("select count(*) from plans where org_id = $1 and deleted_at is null", org_id)
     rows = await tx.fetch(
-        f"""select {_PLAN} {_PLAN_FROM} where p.org_id = $1 and p.deleted_at is null
+        f"""select {_PLAN} from plans p join plan_versions v on v.org_id = p.org_id and v.id = p.current_version_id
+            where p.org_id = $1 and p.deleted_at is null
             order by v.amount_cents, p.code limit $2 offset $3""",
         org_id,
         limit,
         offset,
     )
-    return [plan_from_row(row) for row in rows], total
+    versions = await get_plan_versions(tx, org_id, [row["current_version_id"] for row in rows])
+    return [_plan_from_row(row, versions[row["current_version_id"]]) for row in rows], total
 
 
 async def get_plan_version(tx: Tx, org_id: UUID, version_id: UUID) -> PlanVersion:
-    known = _decoded.get(version_id)
-    if known is not None and known.org_id == org_id:
-        return known
+    return (await get_plan_versions(tx, org_id, [version_id]))[version_id]
+
+
+async def get_plan_versions(tx: Tx, org_id: UUID, version_ids: Sequence[UUID]) -> dict[UUID, PlanVersion]:
+    """Versions that something of ours refers to, by id."""
+    found = {}
+    for version_id in version_ids:
+        known = _decoded.get(version_id)
+        if known is not None and known.org_id == org_id:
+            found[version_id] = known
+    if missing := [one for one in version_ids if one not in found]:
+        rows = await tx.fetch(
+            f"select {_VERSION} from plan_versions v where v.org_id = $1 and v.id = any($2)", org_id, missing
+        )
+        found |= {row["id"]: _decode(row) for row in rows}
+    assert all(one in found for one in version_ids), "versions are never deleted"
+    return found
+
+
+async def list_versions(tx: Tx, org_id: UUID, plan_id: UUID) -> list[PlanVersion]:
+    """All versions of a plan, oldest first; those that override one for a subscription are not among them."""
+    rows = await tx.fetch(
+        f"""select {_VERSION} from plan_versions v
+            where v.org_id = $1 and v.plan_id = $2 and v.overrides is null order by v.version""",
+        org_id,
+        plan_id,
+    )
+    return [_decode(row) for row in rows]
+
+
+async def find_version(tx: Tx, org_id: UUID, plan_id: UUID, number: int) -> PlanVersion | None:
     row = await tx.fetchrow(
+        f"""select {_VERSION} from plan_versions v
+            where v.org_id = $1 and v.plan_id = $2 and v.version = $3 and v.overrides is null""",
+        org_id,
+        plan_id,
+        number,
+    )
+    return _decode(row) if row else None
+
+
+async def count_by_version(tx: Tx, org_id: UUID, plan_id: UUID) -> dict[int, int]:
+    """Active subscriptions by the number of the version they are on, be it with overrides."""
+    rows = await tx.fetch(
         """
-        select org_id, id as version_id, plan_id, version, interval, amount_cents, currency, pay_in_advance, credits,
-            charges, created_at as version_created_at
-        from plan_versions where org_id = $1 and id = $2
+        select v.version, count(*) as subscriptions
+        from subscriptions s join plan_versions v on v.org_id = s.org_id and v.id = s.plan_version_id
+        where s.org_id = $1 and s.plan_id = $2 and s.status = 'active' group by v.version
         """,
         org_id,
-        version_id,
+        plan_id,
     )
-    assert row is not None, "a subscription's plan version exists: it is never deleted"
-    return plan_version_from_row(row)
+    return {row["version"]: row["subscriptions"] for row in rows}
+
+
+async def count_use(tx: Tx, org_id: UUID, plan_ids: Sequence[UUID]) -> dict[UUID, PlanUse]:
+    """How much each of these plans is used, by its id."""
+    rows = await tx.fetch(
+        """
+        select p.id, a.subscriptions, a.customers, (
+            select count(distinct i.id) from subscriptions s
+            join invoice_subscriptions x on x.org_id = s.org_id and x.subscription_id = s.id
+            join invoices i on i.org_id = x.org_id and i.id = x.invoice_id
+            where s.org_id = p.org_id and s.plan_id = p.id and i.status = 'draft') as drafts
+        from plans p, lateral (
+            select count(*) as subscriptions, count(distinct s.customer_id) as customers from subscriptions s
+            where s.org_id = p.org_id and s.plan_id = p.id and s.status = 'active') a
+        where p.org_id = $1 and p.id = any($2)
+        """,
+        org_id,
+        list(plan_ids),
+    )
+    return {row["id"]: PlanUse(row["subscriptions"], row["customers"], row["drafts"]) for row in rows}
 
 
 async def insert_plan(
@@ -205,32 +194,19 @@ async def insert_plan(
 
 
 async def add_version(tx: Tx, version: PlanVersion) -> None:
-    """Store a version and make it the plan's current one."""
+    """Store a version; one that overrides none becomes the plan's current one."""
+    places = ", ".join(f"${n}" for n in range(1, len(VERSION_NAMES) + 1))
     await tx.execute(
-        """
-        insert into plan_versions (org_id, id, plan_id, version, interval, amount_cents, currency, pay_in_advance,
-            credits, charges, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        """,
-        version.org_id,
-        version.id,
-        version.plan_id,
-        version.version,
-        version.interval,
-        version.amount_cents,
-        version.currency,
-        version.pay_in_advance,
-        Decimal(version.credits),
-        charges_to_json(version.charges),
-        version.created_at,
+        f"insert into plan_versions ({', '.join(VERSION_NAMES)}) values ({places})", *version_values(version)
     )
-    await tx.execute(
-        "update plans set current_version_id = $3, updated_at = $4 where org_id = $1 and id = $2",
-        version.org_id,
-        version.plan_id,
-        version.id,
-        version.created_at,
-    )
+    if version.overrides is None:
+        await tx.execute(
+            "update plans set current_version_id = $3, updated_at = $4 where org_id = $1 and id = $2",
+            version.org_id,
+            version.plan_id,
+            version.id,
+            version.created_at,
+        )
 
 
 async def rename_plan(
@@ -242,6 +218,18 @@ async def rename_plan(
         plan_id,
         name,
         description,
+        now,
+    )
+
+
+async def set_metadata(
+    tx: Tx, org_id: UUID, plan_id: UUID, metadata: Mapping[str, str | None] | None, now: datetime
+) -> None:
+    await tx.execute(
+        "update plans set metadata = $3, updated_at = $4 where org_id = $1 and id = $2",
+        org_id,
+        plan_id,
+        metadata,
         now,
     )
 
@@ -291,15 +279,3 @@ async def plan_names(tx: Tx, org_id: UUID, plan_id: UUID) -> tuple[str, str]:
     row = await tx.fetchrow("select code, name from plans where org_id = $1 and id = $2", org_id, plan_id)
     assert row is not None, "a subscription's plan exists: plans are only marked as deleted"
     return row["code"], row["name"]
-
-
-async def find_version_id(tx: Tx, org_id: UUID, plan_id: UUID, number: int) -> UUID | None:
-    """The version of a plan that has this number."""
-    found = await tx.fetchval(
-        "select id from plan_versions where org_id = $1 and plan_id = $2 and version = $3",
-        org_id,
-        plan_id,
-        number,
-    )
-    assert found is None or isinstance(found, UUID)
-    return found

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from nozle_server.catalog import add_on_store, feature_store, metric_store, plan_store
-from nozle_server.catalog.model import AddOn, Feature, Metric, Plan
+from nozle_server.catalog.model import AddOn, Feature, Metric, Plan, PlanVersion
 from nozle_server.core.errors import NotFound
 from nozle_server.core.text import parse_id
 from nozle_server.infra.database import Tx
@@ -39,6 +39,16 @@ async def get_plan(tx: Tx, org_id: UUID, code: str) -> Plan:
     if plan is None:
         raise unknown_plan()
     return plan
+
+
+async def get_version_of_plan(tx: Tx, plan: Plan, number: int) -> PlanVersion:
+    """A version of the plan; NotFound `plan_version_not_found`."""
+    version = None
+    if 0 < number < 2**31:
+        version = await plan_store.find_version(tx, plan.org_id, plan.id, number)
+    if version is None:
+        raise NotFound("the plan has no such version", code="plan_version_not_found")
+    return version
 
 
 async def hold_plan(tx: Tx, org_id: UUID, code: str) -> Plan:

@@ -18,11 +18,17 @@ from nozle_server.catalog.drafts import (
     ChargeFilterDraft,
     FeatureDraft,
     FilterDraft,
+    FixedChargeDraft,
     MetricDraft,
+    MinimumCommitmentDraft,
     PlanDraft,
     PrivilegeDraft,
+    UsageThresholdDraft,
+    all_tax_codes,
+    kept,
+    said,
 )
-from nozle_server.catalog.model import Entitlement, Feature, Metric, Plan, PlanVersion
+from nozle_server.catalog.model import Charge, Entitlement, Feature, Metric, Plan, PlanVersion
 from nozle_server.catalog.operations import features as feature_operations
 from nozle_server.catalog.operations import metrics as metric_operations
 from nozle_server.catalog.operations import plans as plan_operations
@@ -44,6 +50,7 @@ from nozle_server.costs.operations import (
     same_costs,
 )
 from nozle_server.infra.database import Tx
+from nozle_server.taxes.queries import require_taxes
 
 
 class CatalogFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,7 +101,11 @@ _PARTS: Mapping[type[msgspec.Struct], Mapping[str, type[msgspec.Struct]]] = {
     },
     MetricDraft: {"filters": FilterDraft},
     FeatureDraft: {"privileges": PrivilegeDraft},
-    PlanDraft: {"charges": ChargeDraft},
+    PlanDraft: {
+        "charges": ChargeDraft,
+        "fixed_charges": FixedChargeDraft,
+        "usage_thresholds": UsageThresholdDraft,
+    },
     ChargeDraft: {"filters": ChargeFilterDraft},
     CostModelDraft: {"model_rates": ModelRateDraft, "tiers": CostTierDraft},
 }
@@ -110,6 +121,8 @@ def _refuse_unknown_fields(value: object, kind: type[msgspec.Struct], place: str
             raise InvalidInput(
                 f"catalog file: {place or 'the file'} has no field {str(name)[:100]!r}", code="unknown_field"
             )
+    if kind is PlanDraft:
+        _refuse_unknown_fields(value.get("minimum_commitment"), MinimumCommitmentDraft, "minimum_commitment")
     for name, part in _PARTS.get(kind, {}).items():
         entries = value.get(name)
         inner = entries.values() if isinstance(entries, Mapping) else entries
@@ -157,6 +170,7 @@ async def _apply_feature(tx: Tx, org_id: UUID, draft: FeatureDraft, now: datetim
 
 
 async def _apply_plan(tx: Tx, org_id: UUID, draft: PlanDraft, now: datetime) -> list[Difference]:
+    await require_taxes(tx, org_id, sorted(all_tax_codes(draft)))
     previous = await plan_store.find_plan(tx, org_id, draft.code)
     if previous is None:
         await plan_operations.create_plan(tx, org_id=org_id, draft=draft, now=now)
@@ -169,10 +183,11 @@ async def _apply_plan(tx: Tx, org_id: UUID, draft: PlanDraft, now: datetime) -> 
         wanted = tuple(await plan_entitlements(tx, org_id, draft.entitlements))
     planned = replace(
         previous,
-        name=draft.name or draft.code,
-        description=draft.description,
+        name=said(draft.name, "") or draft.code,
+        description=kept(draft.description, None, None),
         current=version,
         entitlements=wanted,
+        metadata=kept(draft.metadata, previous.metadata, None),
     )
     changes = _changes(_plan_facts(previous), _plan_facts(planned))
     if changes:
@@ -239,35 +254,81 @@ def _plan_facts(plan: Plan) -> dict[str, object]:
     return {
         "name": plan.name,
         "description": plan.description,
+        "metadata": plan.metadata,
         **_price_facts(plan.current),
         **{f"entitlement {one.feature_code}": _privileges(one) for one in plan.entitlements},
     }
 
 
 def _price_facts(version: PlanVersion) -> dict[str, object]:
+    commitment = version.minimum_commitment
     facts: dict[str, object] = {
         "interval": version.interval,
         "amount_cents": version.amount_cents,
         "currency": version.currency,
         "pay_in_advance": version.pay_in_advance,
         "credits": to_plain(version.credits),
+        "invoice_display_name": version.invoice_display_name,
+        "trial_period": to_plain(version.trial_days),
+        "bill_charges_monthly": version.bill_charges_monthly,
+        "bill_fixed_charges_monthly": version.bill_fixed_charges_monthly,
+        "tax_codes": version.tax_codes,
+        "minimum_commitment": commitment
+        and {
+            "amount_cents": commitment.amount_cents,
+            "invoice_display_name": commitment.invoice_display_name,
+            "tax_codes": commitment.tax_codes,
+        },
+        "usage_thresholds": [
+            {
+                "amount_cents": one.amount_cents,
+                "threshold_display_name": one.display_name,
+                "recurring": one.recurring,
+            }
+            for one in version.usage_thresholds
+        ],
     }
     for number, charge in enumerate(version.charges, start=1):
-        facts[f"charge {number}"] = {
-            "metric": charge.metric_code,
-            "charge_model": charge_model_name(charge.model),
-            "properties": to_properties(charge.model),
-            "invoice_display_name": charge.invoice_display_name,
-            "filters": [
-                {
-                    "values": one.values,
-                    "properties": to_properties(one.model),
-                    "invoice_display_name": one.invoice_display_name,
-                }
-                for one in charge.filters
-            ],
+        facts[f"charge {number}"] = _charge_facts(charge)
+    for number, fixed in enumerate(version.fixed_charges, start=1):
+        facts[f"fixed charge {number}"] = {
+            "add_on": fixed.add_on_code,
+            "code": fixed.code,
+            "charge_model": charge_model_name(fixed.model),
+            "properties": to_properties(fixed.model),
+            "units": to_plain(fixed.units),
+            "invoice_display_name": fixed.invoice_display_name,
+            "pay_in_advance": fixed.pay_in_advance,
+            "prorated": fixed.prorated,
+            "tax_codes": fixed.tax_codes,
         }
     return facts
+
+
+def _charge_facts(charge: Charge) -> dict[str, object]:
+    return {
+        "metric": charge.metric_code,
+        "code": charge.code,
+        "charge_model": charge_model_name(charge.model),
+        "properties": to_properties(charge.model),
+        "pricing_group_keys": charge.pricing_group_keys,
+        "invoice_display_name": charge.invoice_display_name,
+        "pay_in_advance": charge.pay_in_advance,
+        "invoiceable": charge.invoiceable,
+        "regroup_paid_fees": charge.regroup_paid_fees,
+        "prorated": charge.prorated,
+        "min_amount_cents": charge.min_amount_cents,
+        "tax_codes": charge.tax_codes,
+        "filters": [
+            {
+                "values": one.values,
+                "properties": to_properties(one.model),
+                "pricing_group_keys": one.pricing_group_keys,
+                "invoice_display_name": one.invoice_display_name,
+            }
+            for one in charge.filters
+        ],
+    }
 
 
 def _privileges(entitlement: Entitlement) -> dict[str, object]:

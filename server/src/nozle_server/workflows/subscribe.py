@@ -3,10 +3,9 @@
 from datetime import datetime
 from uuid import UUID
 
-from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import Plan, PlanVersion
-from nozle_server.catalog.queries import hold_plan
-from nozle_server.core.errors import Conflict, NotFound, RuleBroken
+from nozle_server.catalog.queries import get_version_of_plan, hold_plan
+from nozle_server.core.errors import Conflict, RuleBroken
 from nozle_server.core.periods import BillingTime
 from nozle_server.customers.queries import lock_customer
 from nozle_server.infra.database import Tx
@@ -63,7 +62,4 @@ async def chosen_version(tx: Tx, plan: Plan, number: int | None) -> PlanVersion:
     """A version of a plan by its number; the current one when none is asked for."""
     if number is None or number == plan.current.version:
         return plan.current
-    version_id = await plan_store.find_version_id(tx, plan.org_id, plan.id, number)
-    if version_id is None:
-        raise NotFound("the plan has no such version", code="plan_version_not_found")
-    return await plan_store.get_plan_version(tx, plan.org_id, version_id)
+    return await get_version_of_plan(tx, plan, number)

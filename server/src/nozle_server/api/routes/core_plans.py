@@ -1,5 +1,6 @@
-"""Plans with their charges and entitlements, in Core's form."""
+"""Plans, in Core's form."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -7,106 +8,68 @@ import msgspec
 from nozle_server.api.core_resource import core_resource
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.shapes import ANY_OBJECT, array, shape
+from nozle_server.api.plan_forms import plan_object, plans_json, version_object
+from nozle_server.api.shapes import ANY_OBJECT, array, optional, shape
 from nozle_server.catalog import plan_store
-from nozle_server.catalog.charge_models import charge_model_name, to_properties
-from nozle_server.catalog.drafts import PlanDraft
-from nozle_server.catalog.model import Charge, Plan
-from nozle_server.catalog.operations import entitlements as entitlement_operations
+from nozle_server.catalog.drafts import PlanChange, PlanDraft
 from nozle_server.catalog.operations import plans as plan_operations
-from nozle_server.catalog.operations.entitlements import privileges_of
-from nozle_server.catalog.queries import get_feature, get_plan
+from nozle_server.catalog.queries import get_plan, get_version_of_plan
+from nozle_server.workflows.edit_plan import create_plan as create_taxed_plan
+from nozle_server.workflows.edit_plan import edit_plan
 
 
 class PlanBody(msgspec.Struct):
     plan: PlanDraft
 
 
-class EntitlementsBody(msgspec.Struct):
-    """Feature codes to their privileges: `{"chat": {"limit": 100000}, "sso": true}`."""
-
-    entitlements: dict[str, Any]
+class PlanChangeBody(msgspec.Struct):
+    plan: PlanChange
 
 
-def charge_json(charge: Charge) -> dict[str, object]:
-    return {
-        "lago_id": charge.id,
-        "nozle_id": charge.id,
-        "lago_billable_metric_id": charge.metric_id,
-        "billable_metric_code": charge.metric_code,
-        "charge_model": charge_model_name(charge.model),
-        "invoice_display_name": charge.invoice_display_name,
-        "pay_in_advance": False,
-        "invoiceable": True,
-        "prorated": False,
-        "min_amount_cents": 0,
-        "properties": to_properties(charge.model),
-        "filters": [
-            {
-                "lago_id": one.id,
-                "nozle_id": one.id,
-                "invoice_display_name": one.invoice_display_name,
-                "values": one.values,
-                "properties": to_properties(one.model),
-            }
-            for one in charge.filters
-        ],
-        "created_at": charge.created_at,
-    }
+class VersionQuery(msgspec.Struct):
+    """Which version of the plan; the current one when it is left out."""
+
+    version: int | None = None
 
 
-def plan_json(plan: Plan) -> dict[str, object]:
-    version = plan.current
-    return {
-        "lago_id": plan.id,
-        "nozle_id": plan.id,
-        "code": plan.code,
-        "name": plan.name,
-        "description": plan.description,
-        "version": version.version,
-        "is_current": True,
-        "interval": version.interval,
-        "amount_cents": version.amount_cents,
-        "amount_currency": version.currency,
-        "pay_in_advance": version.pay_in_advance,
-        "trial_period": None,
-        "bill_charges_monthly": None,
-        "minimum_commitment": None,
-        "credits": version.credits,
-        "charges": [charge_json(charge) for charge in version.charges],
-        "entitlements": [
-            {
-                "code": one.feature_code,
-                "privileges": [{"code": code, "value": value} for code, value in one.privileges.items()],
-            }
-            for one in plan.entitlements
-        ],
-        "created_at": plan.created_at,
-        "updated_at": plan.updated_at,
-    }
+class MetadataBody(msgspec.Struct):
+    """Keys to strings or null; at most 50 keys of 40 characters, values of 255."""
+
+    metadata: dict[str, Any] | None = None
 
 
 async def create_plan(call: Call) -> object:
-    plan = await plan_operations.create_plan(call.tx, org_id=call.org_id, draft=call.body.plan, now=call.now)
-    return {"plan": plan_json(plan)}
+    plan = await create_taxed_plan(call.tx, org_id=call.org_id, draft=call.body.plan, now=call.now)
+    return {"plan": await plan_object(call.tx, plan)}
 
 
 async def update_plan(call: Call) -> object:
-    plan = await plan_operations.update_plan(
-        call.tx, org_id=call.org_id, code=call.path["code"], draft=call.body.plan, now=call.now
+    change: PlanChange = call.body.plan
+    plan = await edit_plan(
+        call.tx,
+        org_id=call.org_id,
+        code=call.path["code"],
+        edit=lambda _: change,
+        cascade=bool(change.cascade_updates),
+        now=call.now,
     )
-    return {"plan": plan_json(plan)}
+    return {"plan": await plan_object(call.tx, plan)}
 
 
 async def show_plan(call: Call) -> object:
-    return {"plan": plan_json(await get_plan(call.tx, call.org_id, call.path["code"]))}
+    plan = await get_plan(call.tx, call.org_id, call.path["code"])
+    query: VersionQuery = call.query
+    if query.version is None:
+        return {"plan": await plan_object(call.tx, plan)}
+    version = await get_version_of_plan(call.tx, plan, query.version)
+    return {"plan": await version_object(call.tx, plan, version)}
 
 
 async def delete_plan(call: Call) -> object:
     plan = await plan_operations.delete_plan(
         call.tx, org_id=call.org_id, code=call.path["code"], now=call.now
     )
-    return {"plan": plan_json(plan)}
+    return {"plan": await plan_object(call.tx, plan)}
 
 
 async def list_plans(call: Call) -> object:
@@ -114,154 +77,174 @@ async def list_plans(call: Call) -> object:
     plans, total = await plan_store.list_plans(
         call.tx, call.org_id, limit=query.per_page, offset=query.offset
     )
-    return {"plans": [plan_json(one) for one in plans], "meta": page_meta(query, total)}
+    return {"plans": await plans_json(call.tx, call.org_id, plans), "meta": page_meta(query, total)}
 
 
-async def list_entitlements(call: Call) -> object:
-    return await _entitlements(call)
+async def list_versions(call: Call) -> object:
+    plan = await get_plan(call.tx, call.org_id, call.path["code"])
+    subscriptions = await plan_store.count_by_version(call.tx, call.org_id, plan.id)
+    return {
+        "versions": [
+            {
+                "lago_id": one.id,
+                "nozle_id": one.id,
+                "version": one.version,
+                "is_current": one.id == plan.current.id,
+                "amount_cents": one.amount_cents,
+                "amount_currency": one.currency,
+                "active_subscriptions_count": subscriptions.get(one.version, 0),
+                "created_at": one.created_at,
+            }
+            for one in await plan_store.list_versions(call.tx, call.org_id, plan.id)
+        ]
+    }
 
 
-async def replace_entitlements(call: Call) -> object:
-    return await _set_entitlements(call, replace=True)
+async def replace_metadata(call: Call) -> object:
+    return await _set_metadata(call, merge=False)
 
 
-async def add_entitlements(call: Call) -> object:
-    return await _set_entitlements(call, replace=False)
+async def merge_metadata(call: Call) -> object:
+    return await _set_metadata(call, merge=True)
 
 
-async def _set_entitlements(call: Call, *, replace: bool) -> object:
-    await entitlement_operations.set_entitlements(
+async def _set_metadata(call: Call, *, merge: bool) -> object:
+    metadata = await plan_operations.set_metadata(
         call.tx,
         org_id=call.org_id,
-        plan_code=call.path["code"],
-        wanted=call.body.entitlements,
-        replace=replace,
+        code=call.path["code"],
+        metadata=call.body.metadata,
+        merge=merge,
         now=call.now,
     )
-    return await _entitlements(call)
+    return {"metadata": metadata}
 
 
-async def delete_entitlement(call: Call) -> object:
-    await entitlement_operations.delete_entitlement(
-        call.tx, org_id=call.org_id, plan_code=call.path["code"], feature_code=call.path["feature_code"]
+async def delete_metadata(call: Call) -> object:
+    metadata = await plan_operations.set_metadata(
+        call.tx, org_id=call.org_id, code=call.path["code"], metadata=None, merge=False, now=call.now
     )
-    return await _entitlements(call)
+    return {"metadata": metadata}
 
 
-async def _entitlements(call: Call) -> dict[str, object]:
-    plan = await get_plan(call.tx, call.org_id, call.path["code"])
-    rows: list[dict[str, object]] = []
-    for one in plan.entitlements:
-        feature = await get_feature(call.tx, call.org_id, one.feature_code)
-        privileges = [
-            {
-                "code": privilege.code,
-                "name": privilege.name,
-                "value_type": privilege.value_type,
-                "value": one.privileges[privilege.code],
-                "config": privilege.config,
-            }
-            for privilege in privileges_of(feature)
-            if privilege.code in one.privileges
-        ]
-        rows.append(
-            {
-                "code": feature.code,
-                "name": feature.name,
-                "description": feature.description,
-                "privileges": privileges,
-                "overrides": {},
-            }
-        )
-    return {"entitlements": rows}
+async def delete_metadata_key(call: Call) -> object:
+    metadata = await plan_operations.delete_metadata_key(
+        call.tx, org_id=call.org_id, code=call.path["code"], key=call.path["key"], now=call.now
+    )
+    return {"metadata": metadata}
 
 
-_ENTITLED = shape(entitlements=array(ANY_OBJECT))
+_EXAMPLE: dict[str, object] = {
+    "code": "pro",
+    "name": "Pro",
+    "interval": "monthly",
+    "amount_cents": 4900,
+    "amount_currency": "USD",
+    "trial_period": 14,
+    "charges": [
+        {
+            "billable_metric_code": "llm_tokens",
+            "charge_model": "package",
+            "properties": {"amount": "0.50", "package_size": 100000, "free_units": 0},
+        }
+    ],
+    "minimum_commitment": {"amount_cents": 9900},
+}
+_METADATA = shape(metadata=optional(ANY_OBJECT))
+_METADATA_EXAMPLE: dict[str, object] = {"metadata": {"team": "growth"}}
 
 
-_ENTITLEMENTS_EXAMPLE = Example(
-    request={"entitlements": {"chat": {"limit": 100000, "overage": False}, "sso": True}},
-    response={"entitlements": [{"code": "chat", "privileges": [{"code": "limit", "value": 100000}]}]},
-)
+def _metadata_endpoint(method: str, path: str, summary: str, handler: Any, **more: Any) -> Endpoint:
+    return Endpoint(
+        method=method,
+        path="/plans/{code}/metadata" + path,
+        handler=handler,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary=summary,
+        tag="Catalog",
+        reply_schema=_METADATA,
+        **more,
+    )
 
 
 ENDPOINTS = (
-    *core_resource(
-        path="/plans",
-        name="plan",
-        plural="plans",
-        words="plan",
-        body=PlanBody,
-        example={
-            "code": "pro",
-            "name": "Pro",
-            "interval": "monthly",
-            "amount_cents": 4900,
-            "amount_currency": "USD",
-            "charges": [
-                {
-                    "billable_metric_code": "llm_tokens",
-                    "charge_model": "package",
-                    "properties": {"amount": "0.50", "package_size": 100000, "free_units": 0},
-                }
-            ],
-        },
-        create=create_plan,
-        index=list_plans,
-        show=show_plan,
-        update=update_plan,
-        delete=delete_plan,
+    *(
+        replace(one, query=VersionQuery) if one.handler is show_plan else one
+        for one in core_resource(
+            path="/plans",
+            name="plan",
+            plural="plans",
+            words="plan",
+            body=PlanBody,
+            update_body=PlanChangeBody,
+            example=_EXAMPLE,
+            create=create_plan,
+            index=list_plans,
+            show=show_plan,
+            update=update_plan,
+            delete=delete_plan,
+        )
     ),
     Endpoint(
         method="GET",
-        path="/plans/{code}/entitlements",
-        handler=list_entitlements,
+        path="/plans/{code}/versions",
+        handler=list_versions,
         scope=Scope.SECRET,
         mounts=CORE,
-        summary="List a plan's entitlements",
+        summary="List a plan's versions",
+        description="Oldest first. Another price makes another version; subscribers keep theirs until they are migrated.",
         tag="Catalog",
-        reply_schema=_ENTITLED,
+        reply_schema=shape(versions=array(ANY_OBJECT)),
         errors=(404,),
-        example=Example(response=_ENTITLEMENTS_EXAMPLE.response),
+        example=Example(
+            response={
+                "versions": [
+                    {
+                        "nozle_id": "0198c4a5-5e8e-7c1e-8f4e-8a4d1f6f8f10",
+                        "version": 1,
+                        "is_current": True,
+                        "created_at": "2026-01-01T00:00:00Z",
+                        "amount_cents": 4900,
+                        "amount_currency": "USD",
+                        "active_subscriptions_count": 3,
+                    }
+                ]
+            }
+        ),
     ),
-    Endpoint(
-        method="POST",
-        path="/plans/{code}/entitlements",
-        handler=replace_entitlements,
-        scope=Scope.SECRET,
-        mounts=CORE,
-        summary="Replace a plan's entitlements",
-        description="What is not named is taken away. It reaches every subscriber with the next `can()`.",
-        tag="Catalog",
-        body=EntitlementsBody,
-        reply_schema=_ENTITLED,
+    _metadata_endpoint(
+        "POST",
+        "",
+        "Replace a plan's metadata",
+        replace_metadata,
+        body=MetadataBody,
         errors=(404,),
-        example=_ENTITLEMENTS_EXAMPLE,
+        example=Example(request=_METADATA_EXAMPLE, response=_METADATA_EXAMPLE),
     ),
-    Endpoint(
-        method="PATCH",
-        path="/plans/{code}/entitlements",
-        handler=add_entitlements,
-        scope=Scope.SECRET,
-        mounts=CORE,
-        summary="Change some of a plan's entitlements",
-        description="What is not named stays; `false` takes a feature away.",
-        tag="Catalog",
-        body=EntitlementsBody,
-        reply_schema=_ENTITLED,
+    _metadata_endpoint(
+        "PATCH",
+        "",
+        "Change some of a plan's metadata",
+        merge_metadata,
+        body=MetadataBody,
         errors=(404,),
-        example=_ENTITLEMENTS_EXAMPLE,
+        example=Example(request=_METADATA_EXAMPLE, response=_METADATA_EXAMPLE),
     ),
-    Endpoint(
-        method="DELETE",
-        path="/plans/{code}/entitlements/{feature_code}",
-        handler=delete_entitlement,
-        scope=Scope.SECRET,
-        mounts=CORE,
-        summary="Take a feature away from a plan",
-        tag="Catalog",
-        reply_schema=_ENTITLED,
+    _metadata_endpoint(
+        "DELETE",
+        "",
+        "Remove a plan's metadata",
+        delete_metadata,
         errors=(404,),
-        example=Example(response={"entitlements": []}),
+        example=Example(response={"metadata": None}),
+    ),
+    _metadata_endpoint(
+        "DELETE",
+        "/{key}",
+        "Remove a key of a plan's metadata",
+        delete_metadata_key,
+        errors=(404,),
+        example=Example(response={"metadata": {}}),
     ),
 )

@@ -3,10 +3,11 @@
 import msgspec
 
 from nozle_server.api.core_resource import core_resource
-from nozle_server.api.endpoint import Call
+from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
+from nozle_server.api.shapes import ANY_OBJECT, shape
 from nozle_server.catalog import feature_store
-from nozle_server.catalog.drafts import FeatureDraft
+from nozle_server.catalog.drafts import FeatureChange, FeatureDraft
 from nozle_server.catalog.model import Feature
 from nozle_server.catalog.operations import features as feature_operations
 from nozle_server.catalog.operations.entitlements import privileges_of
@@ -15,6 +16,10 @@ from nozle_server.catalog.queries import get_feature
 
 class FeatureBody(msgspec.Struct):
     feature: FeatureDraft
+
+
+class FeatureChangeBody(msgspec.Struct):
+    feature: FeatureChange
 
 
 def feature_json(feature: Feature) -> dict[str, object]:
@@ -41,8 +46,8 @@ async def create_feature(call: Call) -> object:
 
 
 async def update_feature(call: Call) -> object:
-    feature = await feature_operations.update_feature(
-        call.tx, org_id=call.org_id, code=call.path["code"], draft=call.body.feature, now=call.now
+    feature = await feature_operations.change_feature(
+        call.tx, org_id=call.org_id, code=call.path["code"], change=call.body.feature, now=call.now
     )
     return {"feature": feature_json(feature)}
 
@@ -58,6 +63,17 @@ async def delete_feature(call: Call) -> object:
     return {"feature": feature_json(feature)}
 
 
+async def delete_privilege(call: Call) -> object:
+    feature = await feature_operations.delete_privilege(
+        call.tx,
+        org_id=call.org_id,
+        code=call.path["code"],
+        privilege_code=call.path["privilege_code"],
+        now=call.now,
+    )
+    return {"feature": feature_json(feature)}
+
+
 async def list_features(call: Call) -> object:
     query: PageQuery = call.query
     features, total = await feature_store.list_features(
@@ -66,6 +82,12 @@ async def list_features(call: Call) -> object:
     return {"features": [feature_json(one) for one in features], "meta": page_meta(query, total)}
 
 
+_EXAMPLE: dict[str, object] = {
+    "code": "chat",
+    "name": "Chat completions",
+    "billable_metric_code": "llm_tokens",
+}
+
 ENDPOINTS = (
     *core_resource(
         path="/features",
@@ -73,11 +95,25 @@ ENDPOINTS = (
         plural="features",
         words="feature",
         body=FeatureBody,
-        example={"code": "chat", "name": "Chat completions", "billable_metric_code": "llm_tokens"},
+        update_body=FeatureChangeBody,
+        example=_EXAMPLE,
         create=create_feature,
         index=list_features,
         show=show_feature,
         update=update_feature,
         delete=delete_feature,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/features/{code}/privileges/{privilege_code}",
+        handler=delete_privilege,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Remove a privilege of a feature",
+        description="Plans and subscriptions lose the value they give it.",
+        tag="Catalog",
+        reply_schema=shape(feature=ANY_OBJECT),
+        errors=(404,),
+        example=Example(response={"feature": {**_EXAMPLE, "privileges": []}}),
     ),
 )

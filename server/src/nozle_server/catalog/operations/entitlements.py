@@ -20,32 +20,52 @@ async def set_entitlements(
 ) -> Plan:
     """Give a plan the features in `wanted`: code to privileges, True for none, False to take the feature away.
 
-    `replace` also takes away what is not named. It reaches every subscriber with the next `can()`.
+    `replace` takes away what is not named; else it stays, privileges of a named feature included. It reaches every
+    subscriber with the next `can()`. NotFound `feature_not_found` or `privilege_not_found`.
     """
     plan = await get_plan(tx, org_id, plan_code)
     planned = await plan_entitlements(tx, org_id, wanted)
     kept = {one.feature_id for one in planned}
+    before = {one.feature_id: one.privileges for one in plan.entitlements}
     for code, value in wanted.items():
         if value is False:
             feature = await get_feature(tx, org_id, code)
             await plan_store.delete_entitlement(tx, org_id, plan.id, feature.id)
     if replace:
-        for one in plan.entitlements:
-            if one.feature_id not in kept:
-                await plan_store.delete_entitlement(tx, org_id, plan.id, one.feature_id)
+        for feature_id in before.keys() - kept:
+            await plan_store.delete_entitlement(tx, org_id, plan.id, feature_id)
     for one in planned:
-        await plan_store.set_entitlement(tx, org_id, plan.id, one.feature_id, one.privileges, now)
+        privileges = one.privileges if replace else {**before.get(one.feature_id, {}), **one.privileges}
+        await plan_store.set_entitlement(tx, org_id, plan.id, one.feature_id, privileges, now)
     return await get_plan(tx, org_id, plan_code)
+
+
+def get_entitlement(plan: Plan, feature_code: str) -> Entitlement:
+    """The plan's right to a feature; NotFound `entitlement_not_found`."""
+    for one in plan.entitlements:
+        if one.feature_code == feature_code:
+            return one
+    raise NotFound("entitlement not found", code="entitlement_not_found")
 
 
 async def delete_entitlement(tx: Tx, *, org_id: UUID, plan_code: str, feature_code: str) -> Entitlement:
     """Take one feature away from a plan."""
     plan = await get_plan(tx, org_id, plan_code)
-    for one in plan.entitlements:
-        if one.feature_code == feature_code:
-            await plan_store.delete_entitlement(tx, org_id, plan.id, one.feature_id)
-            return one
-    raise NotFound("entitlement not found", code="entitlement_not_found")
+    entitlement = get_entitlement(plan, feature_code)
+    await plan_store.delete_entitlement(tx, org_id, plan.id, entitlement.feature_id)
+    return entitlement
+
+
+async def delete_entitlement_privilege(
+    tx: Tx, *, org_id: UUID, plan_code: str, feature_code: str, privilege_code: str, now: datetime
+) -> None:
+    """Take a privilege's value away; NotFound `privilege_not_found` when the plan gives it none."""
+    plan = await get_plan(tx, org_id, plan_code)
+    entitlement = get_entitlement(plan, feature_code)
+    if privilege_code not in entitlement.privileges:
+        raise unknown_privilege()
+    rest = {code: value for code, value in entitlement.privileges.items() if code != privilege_code}
+    await plan_store.set_entitlement(tx, org_id, plan.id, entitlement.feature_id, rest, now)
 
 
 async def plan_entitlements(tx: Tx, org_id: UUID, wanted: Mapping[str, Any]) -> list[Entitlement]:
@@ -75,7 +95,7 @@ def _check_privileges(feature: Feature, given: Mapping[str, Any]) -> dict[str, A
     checked: dict[str, Any] = {}
     for name, value in given.items():
         if name not in known:
-            raise _invalid(feature.code, f"has no privilege {name!r}")
+            raise unknown_privilege()
         checked[name] = _check_value(feature, known[name], value)
     return checked
 
@@ -98,6 +118,10 @@ def _check_value(feature: Feature, privilege: Privilege, value: Any) -> Any:
     if not ok:
         raise _invalid(feature.code, f"privilege {privilege.code} is not of type {privilege.value_type}")
     return value
+
+
+def unknown_privilege() -> NotFound:
+    return NotFound("privilege not found", code="privilege_not_found")
 
 
 def _invalid(code: str, what: str) -> InvalidInput:

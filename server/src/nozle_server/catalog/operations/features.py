@@ -1,13 +1,21 @@
 """Define, change and remove features."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from nozle_server.catalog import feature_store
-from nozle_server.catalog.drafts import FeatureDraft, PrivilegeDraft
+from nozle_server.catalog.drafts import (
+    FeatureChange,
+    FeatureDraft,
+    PrivilegeChange,
+    PrivilegeDraft,
+    kept,
+)
 from nozle_server.catalog.model import Feature, Privilege
 from nozle_server.catalog.queries import get_feature, get_metric
-from nozle_server.core.errors import Conflict, InvalidInput
+from nozle_server.core.errors import Conflict, InvalidInput, NotFound
 from nozle_server.core.ids import new_id
 from nozle_server.core.text import parse_id, parse_text
 from nozle_server.infra.database import Tx
@@ -41,6 +49,35 @@ async def update_feature(tx: Tx, *, org_id: UUID, code: str, draft: FeatureDraft
     if feature.code != previous.code:
         raise InvalidInput("a feature keeps its code", details={"code": ["value_is_fixed"]})
     await feature_store.update_feature(tx, feature)
+    return feature
+
+
+async def change_feature(tx: Tx, *, org_id: UUID, code: str, change: FeatureChange, now: datetime) -> Feature:
+    """Change what is said of a feature. Privileges that are named are added or changed, the others stay."""
+    before = await get_feature(tx, org_id, code)
+    if change.code not in (None, before.code):
+        raise InvalidInput("a feature keeps its code", details={"code": ["value_is_fixed"]})
+    draft = FeatureDraft(
+        code=before.code,
+        name=kept(change.name, before.name, None),
+        description=kept(change.description, before.description, None),
+        billable_metric_code=change.metric_code,
+        privileges=_changed_privileges(before, change.privileges or []),
+    )
+    feature = await plan_feature(tx, draft, org_id=org_id, previous=before, now=now)
+    await feature_store.update_feature(tx, feature)
+    return feature
+
+
+async def delete_privilege(tx: Tx, *, org_id: UUID, code: str, privilege_code: str, now: datetime) -> Feature:
+    """Remove a privilege of a feature's own, and the value that plans and subscriptions give it."""
+    before = await get_feature(tx, org_id, code)
+    rest = tuple(one for one in before.privileges if one.code != privilege_code)
+    if len(rest) == len(before.privileges):
+        raise NotFound("privilege not found", code="privilege_not_found")
+    feature = replace(before, privileges=rest, updated_at=now)
+    await feature_store.update_feature(tx, feature)
+    await feature_store.delete_privilege_values(tx, org_id, feature.id, privilege_code)
     return feature
 
 
@@ -88,6 +125,41 @@ def _privileges(draft: FeatureDraft) -> tuple[Privilege, ...]:
     return privileges
 
 
+def _changed_privileges(before: Feature, changes: Sequence[PrivilegeChange]) -> list[PrivilegeDraft]:
+    """All privileges after a change: a known one keeps its type, and a select one its options beside new ones."""
+    if len({one.code for one in changes}) != len(changes):
+        raise InvalidInput("a privilege is there twice", details={"privilege.code": ["value_is_duplicated"]})
+    drafts = {
+        one.code: PrivilegeDraft(
+            code=one.code, name=one.name, value_type=one.value_type, config=dict(one.config)
+        )
+        for one in before.privileges
+    }
+    for change in changes:
+        known = drafts.get(change.code)
+        if known is None:
+            drafts[change.code] = PrivilegeDraft(
+                code=change.code,
+                name=kept(change.name, None, None),
+                value_type=change.value_type or "string",
+                config=change.config or {},
+            )
+            continue
+        if change.value_type not in (None, known.value_type):
+            raise InvalidInput(
+                "a privilege keeps its type: plans give it values of it",
+                details={"privilege.value_type": ["value_is_fixed"]},
+            )
+        known.name = kept(change.name, known.name, None)
+        options = (change.config or {}).get("select_options")
+        if known.value_type == "select" and isinstance(options, list):
+            known.config = {
+                **known.config,
+                "select_options": list(dict.fromkeys([*known.config["select_options"], *options])),
+            }
+    return list(drafts.values())
+
+
 def _privilege(draft: PrivilegeDraft) -> Privilege:
     if draft.value_type not in VALUE_TYPES:
         raise InvalidInput(
@@ -95,7 +167,9 @@ def _privilege(draft: PrivilegeDraft) -> Privilege:
             details={"privileges": ["value_is_invalid"]},
         )
     options = draft.config.get("select_options")
-    if draft.value_type == "select" and not (isinstance(options, list) and options):
+    if draft.value_type == "select" and not (
+        isinstance(options, list) and options and all(isinstance(one, str) for one in options)
+    ):
         raise InvalidInput(
             "a select privilege needs select_options", details={"privileges": ["value_is_invalid"]}
         )

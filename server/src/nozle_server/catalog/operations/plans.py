@@ -1,27 +1,41 @@
 """Define, change and remove plans. A change of price makes the next version; subscribers keep the one they have."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from nozle_server.catalog import metric_store, plan_store
-from nozle_server.catalog.charge_models import charge_model_name, parse_charge_model
-from nozle_server.catalog.drafts import ChargeDraft, PlanDraft
-from nozle_server.catalog.model import Charge, ChargeFilter, Metric, Plan, PlanVersion
+from msgspec import UNSET
+
+from nozle_server.catalog import add_on_store, metric_store, plan_store
+from nozle_server.catalog.drafts import (
+    ChargeDraft,
+    PlanChange,
+    PlanDraft,
+    PlanOverrides,
+    PlanTerms,
+    kept,
+    said,
+)
+from nozle_server.catalog.model import AddOn, Metric, Plan, PlanVersion
 from nozle_server.catalog.operations.entitlements import set_entitlements
-from nozle_server.catalog.queries import get_plan, unknown_metric, unknown_plan
-from nozle_server.core.errors import Conflict, InvalidInput, RuleBroken
+from nozle_server.catalog.plan_terms import (
+    Sold,
+    change_version,
+    define_version,
+    overridden_version,
+    same_prices,
+)
+from nozle_server.catalog.queries import get_plan, unknown_plan
+from nozle_server.core.errors import Conflict, InvalidInput, NotFound, RuleBroken
 from nozle_server.core.ids import new_id
-from nozle_server.core.money import is_currency
-from nozle_server.core.numbers import parse_amount
-from nozle_server.core.periods import Interval
 from nozle_server.core.text import parse_id, parse_text
 from nozle_server.infra.database import Tx
 
-MAX_CHARGES = 200
-MAX_AMOUNT_CENTS = 10**15
+# Lago's bounds of what a merchant notes on an object.
+MAX_METADATA_KEYS = 50
+MAX_METADATA_KEY_LENGTH = 40
+MAX_METADATA_VALUE_LENGTH = 255
 
 
 async def create_plan(tx: Tx, *, org_id: UUID, draft: PlanDraft, now: datetime) -> Plan:
@@ -29,9 +43,14 @@ async def create_plan(tx: Tx, *, org_id: UUID, draft: PlanDraft, now: datetime) 
     plan_id = new_id()
     version = await plan_version(tx, draft, org_id=org_id, plan_id=plan_id, previous=None, now=now)
     code = parse_id(draft.code, "code")
-    name, description = _texts(draft)
     created = await plan_store.insert_plan(
-        tx, org_id=org_id, plan_id=plan_id, code=code, name=name, description=description, now=now
+        tx,
+        org_id=org_id,
+        plan_id=plan_id,
+        code=code,
+        name=_name(said(draft.name, ""), code),
+        description=_description(draft, None),
+        now=now,
     )
     if not created:
         raise Conflict(
@@ -40,40 +59,42 @@ async def create_plan(tx: Tx, *, org_id: UUID, draft: PlanDraft, now: datetime) 
             details={"code": ["value_already_exist"]},
         )
     await plan_store.add_version(tx, version)
-    if draft.entitlements is not None:
-        await set_entitlements(
-            tx, org_id=org_id, plan_code=code, wanted=draft.entitlements, replace=True, now=now
-        )
+    await _set_rest(tx, draft, org_id=org_id, plan_id=plan_id, code=code, now=now)
     return await get_plan(tx, org_id, code)
 
 
 async def update_plan(tx: Tx, *, org_id: UUID, code: str, draft: PlanDraft, now: datetime) -> Plan:
     """Replace a plan's definition. Other prices make another version; entitlements change for everybody at once."""
-    previous = await plan_store.lock_plan(tx, org_id, parse_id(code, "code"))
-    if previous is None:
-        raise unknown_plan()
-    if draft.code != code:
-        raise RuleBroken("a plan keeps its code", code="code_is_fixed", details={"code": ["value_is_fixed"]})
+    previous = await _lock(tx, org_id, code)
+    _check_code(draft.code, previous)
     version = await plan_version(
         tx, draft, org_id=org_id, plan_id=previous.id, previous=previous.current, now=now
     )
-    name, description = _texts(draft)
-    if (name, description) != (previous.name, previous.description):
-        await plan_store.rename_plan(tx, org_id, previous.id, name=name, description=description, now=now)
-    if not same_prices(version, previous.current):
-        await plan_store.add_version(tx, version)
-    if draft.entitlements is not None:
-        await set_entitlements(
-            tx, org_id=org_id, plan_code=code, wanted=draft.entitlements, replace=True, now=now
-        )
-    return await get_plan(tx, org_id, code)
+    name, description = _name(said(draft.name, ""), previous.code), _description(draft, None)
+    return await _store(tx, previous, version, draft, name=name, description=description, now=now)
+
+
+async def change_plan(tx: Tx, *, org_id: UUID, code: str, change: PlanChange, now: datetime) -> Plan:
+    """Change what is said of a plan, and nothing else. Other prices make another version."""
+    return await edit_plan(tx, org_id=org_id, code=code, edit=lambda _: change, now=now)
+
+
+async def edit_plan(
+    tx: Tx, *, org_id: UUID, code: str, edit: Callable[[Plan], PlanChange], now: datetime
+) -> Plan:
+    """As `change_plan`, where what to change depends on the plan, which is held from before `edit` looks at it."""
+    previous = await _lock(tx, org_id, code)
+    change = edit(previous)
+    _check_code(change.code or previous.code, previous)
+    version = await version_after(tx, change, base=previous.current, now=now)
+    name = _name(kept(change.name, previous.name, ""), previous.code)
+    description = _description(change, previous.description)
+    return await _store(tx, previous, version, change, name=name, description=description, now=now)
 
 
 async def delete_plan(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Plan:
     """Remove a plan that nobody is subscribed to."""
-    plan = await plan_store.lock_plan(tx, org_id, parse_id(code, "code"))
-    if plan is None:
-        raise unknown_plan()
+    plan = await _lock(tx, org_id, code)
     if await plan_store.count_subscriptions(tx, org_id, plan.id):
         raise RuleBroken("the plan has subscriptions", code="plan_has_subscriptions")
     await plan_store.delete_plan(tx, org_id, plan.id, now)
@@ -83,140 +104,165 @@ async def delete_plan(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Plan
 async def plan_version(
     tx: Tx, draft: PlanDraft, *, org_id: UUID, plan_id: UUID, previous: PlanVersion | None, now: datetime
 ) -> PlanVersion:
-    """The version that a draft describes; charges that price the same metric by the same model keep their id."""
-    draft.refuse_unsupported()
-    try:
-        interval = Interval(draft.interval)
-    except ValueError:
+    """The version that a whole definition describes; what is the same thing as in the previous one keeps its id."""
+    sold = await _sold(tx, org_id, draft, previous)
+    return define_version(draft, sold, org_id=org_id, plan_id=plan_id, previous=previous, now=now)
+
+
+async def version_after(tx: Tx, change: PlanChange, *, base: PlanVersion, now: datetime) -> PlanVersion:
+    """The version after `base`, with what the change says otherwise; not stored."""
+    return change_version(change, await _sold(tx, base.org_id, change, base), base=base, now=now)
+
+
+async def override_version(
+    tx: Tx, *, base: PlanVersion, overrides: PlanOverrides, now: datetime
+) -> PlanVersion:
+    """Store `base` as one subscription has it; `base` itself when nothing is otherwise.
+
+    `base` may be a version with overrides: the new one then has both. NotFound `charge_not_found` or
+    `fixed_charge_not_found` for what the version does not have. Whether the taxes exist, the caller checks.
+    """
+    sold = await _sold(tx, base.org_id, overrides, base)
+    version = overridden_version(overrides, sold, base=base, now=now)
+    if same_prices(version, base):
+        return base
+    await plan_store.add_version(tx, version)
+    return version
+
+
+async def set_metadata(
+    tx: Tx, *, org_id: UUID, code: str, metadata: Mapping[str, Any] | None, merge: bool, now: datetime
+) -> Mapping[str, str | None] | None:
+    """What the merchant notes on the plan: replaced, or with `merge` changed key by key. Returns all of it."""
+    plan = await _lock(tx, org_id, code)
+    given = check_metadata(metadata)
+    notes = {**(plan.metadata or {}), **(given or {})} if merge else given
+    await plan_store.set_metadata(tx, org_id, plan.id, check_metadata(notes), now)
+    return notes
+
+
+async def delete_metadata_key(
+    tx: Tx, *, org_id: UUID, code: str, key: str, now: datetime
+) -> Mapping[str, str | None]:
+    """Forget one note; NotFound `metadata_not_found` when the plan has none at all."""
+    plan = await _lock(tx, org_id, code)
+    if plan.metadata is None:
+        raise NotFound("metadata not found", code="metadata_not_found")
+    notes = {name: value for name, value in plan.metadata.items() if name != key}
+    await plan_store.set_metadata(tx, org_id, plan.id, notes, now)
+    return notes
+
+
+def check_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, str | None] | None:
+    """Keys to strings or null; InvalidInput when it is something else or too much."""
+    if metadata is None:
+        return None
+    if len(metadata) > MAX_METADATA_KEYS:
         raise InvalidInput(
-            "interval must be one of " + ", ".join(Interval), details={"interval": ["value_is_invalid"]}
-        ) from None
-    if draft.amount_currency and draft.currency and draft.amount_currency != draft.currency:
-        raise InvalidInput(
-            "currency and amount_currency say different things", details={"amount_currency": ["given_twice"]}
+            f"metadata has at most {MAX_METADATA_KEYS} keys", details={"metadata": ["too_many_keys"]}
         )
-    currency = draft.amount_currency or draft.currency or "USD"
-    if not is_currency(currency):
-        raise InvalidInput(
-            "amount_currency is not an ISO 4217 code", details={"amount_currency": ["value_is_invalid"]}
-        )
-    if not 0 <= draft.amount_cents <= MAX_AMOUNT_CENTS:
-        raise InvalidInput(
-            "amount_cents must be 0 or more", details={"amount_cents": ["value_is_out_of_range"]}
-        )
-    if len(draft.charges) > MAX_CHARGES:
-        raise InvalidInput(f"a plan has at most {MAX_CHARGES} charges", details={"charges": ["too_many"]})
-    metrics = await _metrics_of(tx, org_id, draft.charges)
-    charges = [_charge(one, metrics, now) for one in draft.charges]
-    return PlanVersion(
-        org_id=org_id,
-        id=new_id(),
-        plan_id=plan_id,
-        version=previous.version + 1 if previous else 1,
-        interval=interval,
-        amount_cents=draft.amount_cents,
-        currency=currency,
-        pay_in_advance=draft.pay_in_advance,
-        credits=parse_amount(Decimal(draft.credits), "credits", minimum=Decimal(0)),
-        charges=_keep_ids(charges, previous.charges if previous else ()),
-        created_at=now,
-    )
-
-
-def same_prices(one: PlanVersion, other: PlanVersion) -> bool:
-    """Whether two versions charge the same."""
-    return _prices(one) == _prices(other)
-
-
-def _prices(version: PlanVersion) -> PlanVersion:
-    """The version without what does not change a bill: ids, number, instants."""
-    nothing = UUID(int=0)
-    charges = tuple(
-        replace(
-            charge,
-            id=nothing,
-            created_at=version.created_at.min,
-            filters=tuple(replace(one, id=nothing) for one in charge.filters),
-        )
-        for charge in version.charges
-    )
-    return replace(version, id=nothing, version=0, created_at=version.created_at.min, charges=charges)
-
-
-def _keep_ids(charges: Sequence[Charge], previous: Sequence[Charge]) -> tuple[Charge, ...]:
-    unclaimed = list(previous)
-    kept = []
-    for charge in charges:
-        for old in unclaimed:
-            same = old.metric_id == charge.metric_id and charge_model_name(old.model) == charge_model_name(
-                charge.model
-            )
-            if same:
-                unclaimed.remove(old)
-                charge = replace(charge, id=old.id, created_at=old.created_at)
-                break
-        kept.append(charge)
-    return tuple(kept)
-
-
-async def _metrics_of(tx: Tx, org_id: UUID, charges: Sequence[ChargeDraft]) -> Mapping[object, Metric]:
-    """The metrics that charges name, by code and by id."""
-    codes = [one.metric_code for one in charges if one.metric_code]
-    found: dict[object, Metric] = {}
-    found.update(await metric_store.find_metrics(tx, org_id, codes))
-    for one in charges:
-        if one.billable_metric_id and not one.metric_code:
-            metric = await metric_store.find_metric_by_id(tx, org_id, one.billable_metric_id)
-            if metric:
-                found[one.billable_metric_id] = metric
-    return found
-
-
-def _charge(draft: ChargeDraft, metrics: Mapping[object, Metric], now: datetime) -> Charge:
-    draft.refuse_unsupported()
-    metric = metrics.get(draft.metric_code or draft.billable_metric_id)
-    if metric is None:
-        raise unknown_metric()
-    return Charge(
-        id=new_id(),
-        metric_id=metric.id,
-        metric_code=metric.code,
-        model=parse_charge_model(draft.charge_model, draft.properties),
-        filters=_filters(draft, metric),
-        invoice_display_name=parse_text(draft.invoice_display_name, "invoice_display_name"),
-        created_at=now,
-    )
-
-
-def _filters(draft: ChargeDraft, metric: Metric) -> tuple[ChargeFilter, ...]:
-    known = {one.key: one.values for one in metric.filters}
-    filters = []
-    for one in draft.filters:
-        for key, values in one.values.items():
-            if key not in known or not values or not set(values) <= set(known[key]):
-                raise InvalidInput(
-                    "a charge filter uses the keys and values of its metric's filters",
-                    details={"filters": ["value_is_invalid"]},
-                )
-        if not one.values:
+    for key, value in metadata.items():
+        parse_id(key, "metadata")
+        if len(key) > MAX_METADATA_KEY_LENGTH:
             raise InvalidInput(
-                "a charge filter names a property", details={"filters": ["value_is_mandatory"]}
+                f"keys of metadata have at most {MAX_METADATA_KEY_LENGTH} characters",
+                details={"metadata": ["key_too_long"]},
             )
-        filters.append(
-            ChargeFilter(
-                id=new_id(),
-                values={key: tuple(values) for key, values in sorted(one.values.items())},
-                model=parse_charge_model(draft.charge_model, one.properties),
-                invoice_display_name=parse_text(one.invoice_display_name, "invoice_display_name"),
+        if value is not None and not isinstance(value, str):
+            raise InvalidInput("values of metadata are strings", details={"metadata": ["invalid_type"]})
+        if value is not None and len(value) > MAX_METADATA_VALUE_LENGTH:
+            raise InvalidInput(
+                f"values of metadata have at most {MAX_METADATA_VALUE_LENGTH} characters",
+                details={"metadata": ["value_too_long"]},
             )
-        )
-    if len({str(one.values) for one in filters}) != len(filters):
-        raise InvalidInput(
-            "two charge filters name the same values", details={"filters": ["value_is_duplicated"]}
-        )
-    return tuple(filters)
+        parse_text(value, "metadata")
+    return metadata
 
 
-def _texts(draft: PlanDraft) -> tuple[str, str | None]:
-    name = parse_text(draft.name, "name", max_bytes=255) or draft.code
-    return name, parse_text(draft.description, "description")
+async def _lock(tx: Tx, org_id: UUID, code: str) -> Plan:
+    plan = await plan_store.lock_plan(tx, org_id, parse_id(code, "code"))
+    if plan is None:
+        raise unknown_plan()
+    return plan
+
+
+async def _store(
+    tx: Tx,
+    previous: Plan,
+    version: PlanVersion,
+    terms: PlanTerms,
+    *,
+    name: str,
+    description: str | None,
+    now: datetime,
+) -> Plan:
+    org_id, plan_id, code = previous.org_id, previous.id, previous.code
+    if (name, description) != (previous.name, previous.description):
+        await plan_store.rename_plan(tx, org_id, plan_id, name=name, description=description, now=now)
+    if not same_prices(version, previous.current):
+        await plan_store.add_version(tx, version)
+    await _set_rest(tx, terms, org_id=org_id, plan_id=plan_id, code=code, now=now)
+    return await get_plan(tx, org_id, code)
+
+
+async def _set_rest(
+    tx: Tx, terms: PlanTerms, *, org_id: UUID, plan_id: UUID, code: str, now: datetime
+) -> None:
+    """What is not versioned."""
+    if terms.entitlements is not None:
+        await set_entitlements(
+            tx, org_id=org_id, plan_code=code, wanted=terms.entitlements, replace=True, now=now
+        )
+    if terms.metadata is not UNSET:
+        await plan_store.set_metadata(tx, org_id, plan_id, check_metadata(terms.metadata), now)
+
+
+async def _sold(tx: Tx, org_id: UUID, terms: PlanTerms | PlanOverrides, previous: PlanVersion | None) -> Sold:
+    """What the entries of a draft sell: named by code, by id, or by what the entry changes."""
+    metrics: dict[object, Metric] = {}
+    add_ons: dict[object, AddOn] = {}
+    if isinstance(terms, PlanTerms):
+        codes = [one.metric_code for one in terms.charges or () if one.metric_code]
+        metrics.update(await metric_store.find_metrics(tx, org_id, codes))
+        add_on_codes = [one.add_on_code for one in terms.fixed_charges or () if one.add_on_code]
+        add_ons.update(await add_on_store.find_add_ons(tx, org_id, add_on_codes))
+        for one in terms.charges or ():
+            if one.billable_metric_id:
+                await _learn_metric(tx, org_id, metrics, one.billable_metric_id)
+        for fixed in terms.fixed_charges or ():
+            if fixed.add_on_id:
+                await _learn_add_on(tx, org_id, add_ons, fixed.add_on_id)
+    changed = {
+        one.id for one in terms.charges or () if not isinstance(one, ChargeDraft) or not one.says_nothing
+    }
+    for charge in previous.charges if previous else ():
+        if charge.id in changed:
+            await _learn_metric(tx, org_id, metrics, charge.metric_id)
+    return Sold(metrics, add_ons)
+
+
+async def _learn_metric(tx: Tx, org_id: UUID, metrics: dict[object, Metric], metric_id: UUID) -> None:
+    if metric_id not in metrics:
+        metric = await metric_store.find_metric_by_id(tx, org_id, metric_id)
+        if metric is not None:
+            metrics[metric_id] = metric
+
+
+async def _learn_add_on(tx: Tx, org_id: UUID, add_ons: dict[object, AddOn], add_on_id: UUID) -> None:
+    if add_on_id not in add_ons:
+        add_on = await add_on_store.find_add_on_by_id(tx, org_id, add_on_id)
+        if add_on is not None:
+            add_ons[add_on_id] = add_on
+
+
+def _check_code(code: str, plan: Plan) -> None:
+    if code != plan.code:
+        raise RuleBroken("a plan keeps its code", code="code_is_fixed", details={"code": ["value_is_fixed"]})
+
+
+def _name(name: str, code: str) -> str:
+    return parse_text(name, "name", max_bytes=255) or code
+
+
+def _description(terms: PlanTerms, before: str | None) -> str | None:
+    return parse_text(kept(terms.description, before, None), "description")

@@ -40,3 +40,42 @@ alter table plan_versions
     drop constraint plan_versions_org_id_plan_id_version_key,
     add foreign key (org_id, overrides) references plan_versions (org_id, id);
 create unique index plan_versions_number on plan_versions (org_id, plan_id, version) where overrides is null;
+
+alter table plans add column metadata jsonb;
+
+-- Subscribers of older versions of a plan move to another one, each when its billing period ends. What became of a
+-- migration follows from its items and their subscriptions; only its cancellation is told here.
+create table plan_version_migrations (
+    org_id uuid not null,
+    id uuid not null,
+    plan_id uuid not null,
+    -- Null: from every version below the target.
+    from_version integer,
+    to_version_id uuid not null,
+    created_at timestamptz not null,
+    canceled_at timestamptz,
+    primary key (org_id, id),
+    foreign key (org_id, plan_id) references plans (org_id, id),
+    foreign key (org_id, to_version_id) references plan_versions (org_id, id)
+);
+create index plan_version_migrations_of on plan_version_migrations (org_id, plan_id, created_at);
+
+create table plan_version_migration_items (
+    org_id uuid not null,
+    migration_id uuid not null,
+    subscription_id uuid not null,
+    from_version_id uuid not null,
+    status text not null check (status in ('pending', 'succeeded', 'skipped', 'canceled')),
+    skip_reason text check ((skip_reason is not null) = (status = 'skipped')),
+    -- When the subscription moves, and once it has, when it moved.
+    effective_at timestamptz check ((effective_at is null) = (status = 'skipped')),
+    primary key (org_id, migration_id, subscription_id),
+    foreign key (org_id, migration_id) references plan_version_migrations (org_id, id),
+    foreign key (org_id, subscription_id) references subscriptions (org_id, id),
+    foreign key (org_id, from_version_id) references plan_versions (org_id, id)
+);
+create unique index plan_version_migration_next on plan_version_migration_items (org_id, subscription_id)
+    where status = 'pending';
+-- Which version a subscription was on at an instant of its past.
+create index plan_version_migration_moves on plan_version_migration_items (org_id, subscription_id, effective_at)
+    where status = 'succeeded';

@@ -1,0 +1,245 @@
+"""Plans and their parts in Core's form, field by field as Lago's: https://getlago.com/docs/api-reference/plans/object.
+
+Where a plan is shown with its taxes and features, what several plans need is asked for once, before.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from nozle_server.api.routes.taxes import taxes_json_by_code
+from nozle_server.catalog import feature_store, plan_store
+from nozle_server.catalog.charge_models import charge_model_name, to_properties
+from nozle_server.catalog.model import (
+    Charge,
+    ChargeFilter,
+    Entitlement,
+    Feature,
+    FixedCharge,
+    MinimumCommitment,
+    Plan,
+    PlanUse,
+    PlanVersion,
+    UsageThreshold,
+)
+from nozle_server.catalog.operations.entitlements import privileges_of
+from nozle_server.catalog.plan_terms import BILLABLE_MONTHLY
+from nozle_server.infra.database import Tx
+
+Json = dict[str, object]
+Taxes = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What plans are shown with: tax objects and features by code, use by the plan's id."""
+
+    taxes: Taxes
+    features: Mapping[str, Feature]
+    use: Mapping[UUID, PlanUse]
+
+
+async def plans_json(tx: Tx, org_id: UUID, plans: Sequence[Plan]) -> list[Json]:
+    """Core's plan objects."""
+    around = Surroundings(
+        taxes=await taxes_json_by_code(
+            tx, org_id, sorted({code for plan in plans for code in tax_codes_of(plan.current)})
+        ),
+        features=await feature_store.find_features(
+            tx, org_id, sorted({one.feature_code for plan in plans for one in plan.entitlements})
+        ),
+        use=await plan_store.count_use(tx, org_id, [plan.id for plan in plans]),
+    )
+    return [plan_json(plan, plan.current, around) for plan in plans]
+
+
+async def plan_object(tx: Tx, plan: Plan) -> Json:
+    """Core's plan object, in the current version."""
+    return (await plans_json(tx, plan.org_id, [plan]))[0]
+
+
+async def version_object(tx: Tx, plan: Plan, version: PlanVersion) -> Json:
+    """Core's plan object, in any version of the plan."""
+    around = Surroundings(
+        taxes=await taxes_json_by_code(tx, plan.org_id, sorted(tax_codes_of(version))),
+        features=await feature_store.find_features(
+            tx, plan.org_id, [one.feature_code for one in plan.entitlements]
+        ),
+        use=await plan_store.count_use(tx, plan.org_id, [plan.id]),
+    )
+    return plan_json(plan, version, around)
+
+
+def plan_json(plan: Plan, version: PlanVersion, around: Surroundings) -> Json:
+    use = around.use.get(plan.id, PlanUse(0, 0, 0))
+    monthly = version.interval in BILLABLE_MONTHLY
+    commitment = version.minimum_commitment
+    return {
+        "lago_id": plan.id,
+        "nozle_id": plan.id,
+        "code": plan.code,
+        "name": plan.name,
+        "invoice_display_name": version.invoice_display_name,
+        "description": plan.description,
+        "version": version.version,
+        "is_current": version.id == plan.current.id,
+        "interval": version.interval,
+        "amount_cents": version.amount_cents,
+        "amount_currency": version.currency,
+        "pay_in_advance": version.pay_in_advance,
+        "trial_period": version.trial_days or None,
+        "bill_charges_monthly": version.bill_charges_monthly if monthly else None,
+        "bill_fixed_charges_monthly": version.bill_fixed_charges_monthly if monthly else None,
+        "credits": version.credits,
+        "customers_count": use.customers,
+        "active_subscriptions_count": use.active_subscriptions,
+        "draft_invoices_count": use.draft_invoices,
+        "parent_id": version.overrides and plan.id,
+        "pending_deletion": False,
+        "charges": [charge_json(charge, around.taxes) for charge in version.charges],
+        "fixed_charges": [fixed_charge_json(charge, around.taxes) for charge in version.fixed_charges],
+        "usage_thresholds": [threshold_json(one) for one in version.usage_thresholds],
+        "applicable_usage_thresholds": [applicable_threshold_json(one) for one in version.usage_thresholds],
+        "minimum_commitment": commitment and commitment_json(commitment, plan, version, around.taxes),
+        "taxes": _taxes(version.tax_codes, around.taxes),
+        "entitlements": [
+            entitlement_json(one, around.features[one.feature_code])
+            for one in plan.entitlements
+            if one.feature_code in around.features
+        ],
+        "metadata": plan.metadata,
+        "created_at": plan.created_at,
+        "updated_at": plan.updated_at,
+    }
+
+
+def charge_json(charge: Charge, taxes: Taxes) -> Json:
+    """`taxes` are those that exist, by code."""
+    return {
+        "lago_id": charge.id,
+        "nozle_id": charge.id,
+        "lago_billable_metric_id": charge.metric_id,
+        "billable_metric_code": charge.metric_code,
+        "code": charge.code,
+        "charge_model": charge_model_name(charge.model),
+        "invoice_display_name": charge.invoice_display_name,
+        "pay_in_advance": charge.pay_in_advance,
+        "invoiceable": charge.invoiceable,
+        "regroup_paid_fees": charge.regroup_paid_fees,
+        "prorated": charge.prorated,
+        "min_amount_cents": charge.min_amount_cents,
+        "accepts_target_wallet": False,
+        "properties": _properties(charge),
+        "applied_pricing_unit": None,
+        "lago_parent_id": None,
+        "filters": [filter_json(one) for one in charge.filters],
+        "taxes": _taxes(charge.tax_codes, taxes),
+        "created_at": charge.created_at,
+    }
+
+
+def filter_json(one: ChargeFilter) -> Json:
+    return {
+        "lago_id": one.id,
+        "nozle_id": one.id,
+        "invoice_display_name": one.invoice_display_name,
+        "values": one.values,
+        "properties": _properties(one),
+    }
+
+
+def fixed_charge_json(charge: FixedCharge, taxes: Taxes) -> Json:
+    """`taxes` are those that exist, by code."""
+    return {
+        "lago_id": charge.id,
+        "nozle_id": charge.id,
+        "lago_add_on_id": charge.add_on_id,
+        "add_on_code": charge.add_on_code,
+        "code": charge.code,
+        "invoice_display_name": charge.invoice_display_name,
+        "charge_model": charge_model_name(charge.model),
+        "pay_in_advance": charge.pay_in_advance,
+        "prorated": charge.prorated,
+        "properties": to_properties(charge.model),
+        "units": charge.units,
+        "lago_parent_id": None,
+        "taxes": _taxes(charge.tax_codes, taxes),
+        "created_at": charge.created_at,
+    }
+
+
+def commitment_json(commitment: MinimumCommitment, plan: Plan, version: PlanVersion, taxes: Taxes) -> Json:
+    return {
+        "lago_id": commitment.id,
+        "nozle_id": commitment.id,
+        "plan_code": plan.code,
+        "invoice_display_name": commitment.invoice_display_name,
+        "amount_cents": commitment.amount_cents,
+        "interval": version.interval,
+        "created_at": commitment.created_at,
+        "updated_at": version.created_at,
+        "taxes": _taxes(commitment.tax_codes, taxes),
+    }
+
+
+def threshold_json(threshold: UsageThreshold) -> Json:
+    return {
+        "lago_id": threshold.id,
+        "nozle_id": threshold.id,
+        "threshold_display_name": threshold.display_name,
+        "amount_cents": threshold.amount_cents,
+        "recurring": threshold.recurring,
+        "created_at": threshold.created_at,
+        "updated_at": threshold.created_at,
+    }
+
+
+def applicable_threshold_json(threshold: UsageThreshold) -> Json:
+    return {
+        "threshold_display_name": threshold.display_name,
+        "amount_cents": threshold.amount_cents,
+        "recurring": threshold.recurring,
+    }
+
+
+def entitlement_json(entitlement: Entitlement, feature: Feature) -> Json:
+    """A plan's right to a feature, with those of its privileges that have a value."""
+    return {
+        "code": feature.code,
+        "name": feature.name,
+        "description": feature.description,
+        "privileges": [
+            {
+                "code": privilege.code,
+                "name": privilege.name,
+                "value_type": privilege.value_type,
+                "value": entitlement.privileges[privilege.code],
+                "config": privilege.config,
+            }
+            for privilege in privileges_of(feature)
+            if privilege.code in entitlement.privileges
+        ],
+    }
+
+
+def tax_codes_of(version: PlanVersion) -> set[str]:
+    """Every tax code that a version and its parts name."""
+    named = set(version.tax_codes)
+    named |= {code for charge in version.charges for code in charge.tax_codes}
+    named |= {code for fixed in version.fixed_charges for code in fixed.tax_codes}
+    return named | set(version.minimum_commitment.tax_codes if version.minimum_commitment else ())
+
+
+def _properties(priced: Charge | ChargeFilter) -> Json:
+    properties = to_properties(priced.model)
+    if priced.pricing_group_keys:
+        # Under both names: older clients read the first.
+        properties |= {
+            "grouped_by": list(priced.pricing_group_keys),
+            "pricing_group_keys": list(priced.pricing_group_keys),
+        }
+    return properties
+
+
+def _taxes(codes: Sequence[str], taxes: Taxes) -> list[Json]:
+    return [taxes[code] for code in codes if code in taxes]

@@ -262,3 +262,61 @@ async def test_an_unknown_customer_is_404(world: World, other_world: World) -> N
     await core(other_world)
     answer = await world.call("GET", f"{PATH}/{quote('acme')}")
     assert (answer.status, answer.code) == (404, "customer_not_found")
+
+
+async def test_deleting_a_customer_ends_what_it_has_and_keeps_its_documents(world: World) -> None:
+    """As Lago: subscriptions end with a last invoice, drafts become final, coupons and wallets end."""
+    await world.turn("2026-01-01")
+    await world.a_metric()
+    charge = {"billable_metric_code": "tokens", "charge_model": "standard", "properties": {"amount": "1"}}
+    await world.a_plan(amount_cents=3100, charges=[charge])
+    made = await core(world, billing_configuration={"invoice_grace_period": 5})
+    await world.post(
+        "/core/api/v1/wallets",
+        {
+            "wallet": {
+                "external_customer_id": "acme",
+                "currency": "USD",
+                "rate_amount": "1",
+                "granted_credits": "5",
+            }
+        },
+    )
+    await world.subscribe("acme", "pro")
+    await world.at("2026-01-10").use("acme", 7, id="e1")
+    await world.turn("2026-01-11")
+    gone = (await world.call("DELETE", f"{PATH}/acme")).json["customer"]
+    assert gone["lago_id"] == made["lago_id"]
+    assert (await world.call("GET", f"{PATH}/acme")).status == 404
+    assert (await world.call("DELETE", f"{PATH}/acme")).status == 404
+    assert await ids(world) == []
+    [invoice] = await world.fetch(
+        "select status, fees_amount_cents, prepaid_credit_amount_cents from invoices where org_id = $1"
+    )
+    assert (invoice["status"], int(invoice["fees_amount_cents"])) == ("finalized", 1000 + 700)
+    assert int(invoice["prepaid_credit_amount_cents"]) == 500
+    assert {row["status"] for row in await world.fetch("select status from wallets where org_id = $1")} == {
+        "terminated"
+    }
+    stored = await world.event("e1")
+    assert stored is not None
+    assert stored["billing_status"] == "counted"
+    await world.turn("2026-03-01")
+    assert len(await world.fetch("select 1 from invoices where org_id = $1")) == 1
+
+
+async def test_the_id_of_a_deleted_customer_is_free_for_a_new_one(world: World) -> None:
+    """The new one has nothing of the old one: no credits, no invoices, no plan."""
+    await world.a_plan(amount_cents=100)
+    made = await core(world)
+    await world.grant("acme", 5)
+    await world.subscribe("acme", "pro")
+    await world.call("DELETE", f"{PATH}/acme")
+    again = await core(world)
+    assert (again["lago_id"] == made["lago_id"], again["sequential_id"]) == (False, 2)
+    assert await world.balance("acme") == 0
+    assert await world.deduct("acme", 1) == (False, 0)
+    assert (await world.get("/api/v1/billing/status", customer_id="acme"))["status"] == "none"
+    assert await world.invoices("acme") == []
+    await world.subscribe("acme", "pro")
+    assert await ids(world) == ["acme"]

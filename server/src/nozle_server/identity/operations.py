@@ -1,5 +1,6 @@
 """Use cases that change organizations and keys."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +20,10 @@ _CHOICES = {
     "publishable_key_access": ("open", "customer_session", "catalog_only"),
     "margin_enforcement": ("observe", "warn", "deny"),
 }
+
+MAX_DAYS = 3_660
+_PREFIX = re.compile(r"[A-Z0-9][A-Z0-9-]{0,9}")
+"""As in Lago, at most ten characters."""
 
 
 async def create_organization(
@@ -55,7 +60,8 @@ async def revoke_key(tx: Tx, *, org_id: UUID, key_id: UUID, now: datetime) -> Ap
 
 
 async def update_organization(tx: Tx, *, org_id: UUID, settings: Mapping[str, object]) -> Organization:
-    """Change the given settings (`store.SETTINGS`) and nothing else; the mode is fixed for ever.
+    """Change the given settings (`store.SETTINGS`) and nothing else; the mode is fixed for ever. Of `details` the given
+    keys change.
 
     InvalidInput for a setting we do not have or a value it cannot take; processes follow within a second.
     """
@@ -97,6 +103,14 @@ def _check_setting(name: str, value: object) -> None:
             _require(
                 name, value is None or (isinstance(value, Decimal) and value.is_finite() and value <= 100)
             )
+        case "net_payment_term" | "invoice_grace_period":
+            _require(name, isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_DAYS)
+        case "finalize_zero_invoices":
+            _require(name, isinstance(value, bool))
+        case "document_number_prefix":
+            _require(name, isinstance(value, str) and _PREFIX.fullmatch(value) is not None)
+        case "details":
+            _require(name, isinstance(value, Mapping))
         case _:
             raise InvalidInput("an organization has no such setting", code="unknown_setting")
 

@@ -73,7 +73,10 @@ async def list_organizations(tx: Tx) -> list[Organization]:
 
 async def update_organization(tx: Tx, org_id: UUID, settings: Mapping[str, object]) -> Organization | None:
     assert settings.keys() <= SETTINGS, "column names come from our own list"
-    assignments = ", ".join(f"{name} = ${place}" for place, name in enumerate(settings, start=2))
+    assignments = ", ".join(
+        f"{name} = {'details || ' if name == 'details' else ''}${place}"
+        for place, name in enumerate(settings, start=2)
+    )
     row = await tx.fetchrow(
         f"update organizations set {assignments} where id = $1 returning {_ORGANIZATION}",
         org_id,

@@ -23,6 +23,7 @@ from nozle_server.customers.operations import upsert_customer
 from nozle_server.customers.queries import get_customer
 from nozle_server.identity.queries import get_organization
 from nozle_server.taxes.queries import taxes_of_customer
+from nozle_server.workflows.delete_customer import delete_customer
 from nozle_server.workflows.upsert_customer import upsert_core_customer
 
 
@@ -77,6 +78,17 @@ async def upsert_core(call: Call) -> object:
 
 async def show(call: Call) -> object:
     customer = await get_customer(call.tx, call.org_id, call.path["external_id"])
+    return {"customer": await customer_json(call, customer)}
+
+
+async def delete(call: Call) -> object:
+    customer = await delete_customer(
+        call.tx,
+        call.services.seams,
+        org_id=call.org_id,
+        external_id=call.path["external_id"],
+        now=call.now,
+    )
     return {"customer": await customer_json(call, customer)}
 
 
@@ -239,6 +251,22 @@ ENDPOINTS = (
         scope=Scope.SECRET,
         mounts=CORE,
         summary="Get a customer",
+        tag="Customers",
+        reply_schema=_CORE_REPLY,
+        errors=(404,),
+        example=Example(response={"customer": _SHOWN}),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/customers/{external_id}",
+        handler=delete,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Delete a customer",
+        description=(
+            "Ends its subscriptions now, with their last invoices. Documents and events stay; the `external_id` may be used"
+            " for a new customer."
+        ),
         tag="Customers",
         reply_schema=_CORE_REPLY,
         errors=(404,),

@@ -25,10 +25,10 @@ from nozle_server.infra.event_log import PostgresEventLog
 from nozle_server.infra.job_queue import JobQueue
 from nozle_server.infra.migrate import migrate
 from nozle_server.infra.partitions import ensure_event_partitions
+from nozle_server.infra.postgres_usage import PostgresUsageStore
 from nozle_server.infra.queue_metrics import queue_metrics
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.settings import Settings
-from nozle_server.infra.usage_store import PostgresUsageStore
 from nozle_server.jobs.worker import Worker
 from nozle_server.workflows.drain_due import drain_due
 

@@ -127,6 +127,14 @@ async def test_pages_join_without_gap_or_twin(
         ("billable_metrics", {"billable_metric": {**METRIC, "code": " tokens"}}),
         ("billable_metrics", {"billable_metric": {**METRIC, "filters": [{"key": "a", "values": []}]}}),
         ("billable_metrics", {"billable_metric": {**METRIC, "filters": [{"key": "a", "values": ["b"]}] * 2}}),
+        ("billable_metrics", {"billable_metric": {**METRIC, "rounding_function": "truncate"}}),
+        ("billable_metrics", {"billable_metric": {**METRIC, "rounding_precision": 16}}),
+        ("billable_metrics", {"billable_metric": {**METRIC, "weighted_interval": "days"}}),
+        ("billable_metrics", {"billable_metric": {**METRIC, "aggregation_type": "weighted_sum_agg"}}),
+        (
+            "billable_metrics",
+            {"billable_metric": {**METRIC, "aggregation_type": "max_agg", "recurring": True}},
+        ),
         ("billable_metrics", {"billable_metric": {"code": "tokens"}}),
         ("billable_metrics", {"billable_metric": []}),
         ("billable_metrics", {"feature": FEATURE}),
@@ -175,24 +183,6 @@ async def test_bad_input_is_a_422_with_its_field_named(
     assert details
     assert all(isinstance(codes, list) and codes for codes in details.values())
     assert (await world.get(f"/core/api/v1/{plural}"))["meta"]["total_count"] == before
-
-
-@pytest.mark.parametrize(
-    ("plural", "name", "wanted", "field", "value"),
-    [
-        ("billable_metrics", "billable_metric", METRIC, "recurring", True),
-        ("billable_metrics", "billable_metric", METRIC, "rounding_function", "ceil"),
-        ("billable_metrics", "billable_metric", METRIC, "weighted_interval", "seconds"),
-    ],
-)
-async def test_what_is_not_billed_yet_is_refused_and_never_ignored(
-    world: World, plural: str, name: str, wanted: dict[str, Any], field: str, value: object
-) -> None:
-    """A metric that asks for it must not count as if it had not; asking for none is fine."""
-    answer = await world.call("POST", f"/core/api/v1/{plural}", {name: {**wanted, field: value}})
-    assert (answer.status, answer.json["error_details"]) == (422, {field: ["not_supported"]})
-    none = type(value)() if isinstance(value, list) else None if field != "recurring" else False
-    assert (await world.post(f"/core/api/v1/{plural}", {name: {**wanted, field: none}}))[name]
 
 
 async def test_unknown_objects_in_a_draft_are_told_by_name(world: World) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from nozle_server.infra.postgres_usage import PostgresUsageStore
 from nozle_server.infra.seams import Seams
-from nozle_server.infra.usage_store import PostgresUsageStore
 from nozle_server.invoicing import store
 from nozle_server.invoicing.store import InvoiceFilter
 from nozle_server.workflows.bill import refresh_draft

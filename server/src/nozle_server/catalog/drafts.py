@@ -35,12 +35,26 @@ class MetricDraft(msgspec.Struct, kw_only=True):
     field_name: str | None = None
     expression: str | None = None
     filters: list[FilterDraft] = []
-    recurring: bool = False
+    recurring: bool | None = False
     rounding_function: str | None = None
+    rounding_precision: int | None = None
     weighted_interval: str | None = None
 
-    def refuse_unsupported(self) -> None:
-        refuse(self, ("recurring", "rounding_function", "weighted_interval"))
+
+class MetricChanges(msgspec.Struct, kw_only=True):
+    """`PUT /billable_metrics/{code}`: what is left out stays."""
+
+    code: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    aggregation_type: str | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    field_name: str | UnsetType | None = UNSET
+    expression: str | UnsetType | None = UNSET
+    filters: list[FilterDraft] | UnsetType = UNSET
+    recurring: bool | UnsetType | None = UNSET
+    rounding_function: str | UnsetType | None = UNSET
+    rounding_precision: int | UnsetType | None = UNSET
+    weighted_interval: str | UnsetType | None = UNSET
 
 
 class PrivilegeDraft(msgspec.Struct, kw_only=True):

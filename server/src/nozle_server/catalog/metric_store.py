@@ -14,7 +14,8 @@ from nozle_server.catalog.model import (
 from nozle_server.infra.database import Tx
 
 _METRIC = """m.org_id, m.id, m.code, m.name, m.description, m.aggregation_type, m.field_name, m.expression,
-    m.filters, m.created_at, m.updated_at"""
+    m.filters, m.created_at, m.updated_at, m.recurring, m.weighted_interval, m.rounding_function,
+    m.rounding_precision"""
 
 
 def metric_from_row(row: asyncpg.Record) -> Metric:
@@ -30,6 +31,10 @@ def metric_from_row(row: asyncpg.Record) -> Metric:
         filters=tuple(MetricFilter(one["key"], tuple(one["values"])) for one in row["filters"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        recurring=row["recurring"],
+        weighted_interval=row["weighted_interval"],
+        rounding_function=row["rounding_function"],
+        rounding_precision=row["rounding_precision"],
     )
 
 
@@ -101,8 +106,8 @@ async def insert_metric(tx: Tx, metric: Metric) -> bool:
     inserted = await tx.fetchval(
         """
         insert into billable_metrics (org_id, id, code, name, description, aggregation_type, field_name, expression,
-            filters, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+            filters, created_at, updated_at, recurring, weighted_interval, rounding_function, rounding_precision)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         on conflict (org_id, code) where deleted_at is null do nothing returning 1
         """,
         metric.org_id,
@@ -116,6 +121,10 @@ async def insert_metric(tx: Tx, metric: Metric) -> bool:
         [{"key": one.key, "values": one.values} for one in metric.filters],
         metric.created_at,
         metric.updated_at,
+        metric.recurring,
+        metric.weighted_interval,
+        metric.rounding_function,
+        metric.rounding_precision,
     )
     return inserted is not None
 
@@ -124,7 +133,8 @@ async def update_metric(tx: Tx, metric: Metric) -> None:
     await tx.execute(
         """
         update billable_metrics set name = $3, description = $4, aggregation_type = $5, field_name = $6,
-            expression = $7, filters = $8, updated_at = $9
+            expression = $7, filters = $8, updated_at = $9, recurring = $10, weighted_interval = $11,
+            rounding_function = $12, rounding_precision = $13
         where org_id = $1 and id = $2
         """,
         metric.org_id,
@@ -136,6 +146,10 @@ async def update_metric(tx: Tx, metric: Metric) -> None:
         metric.expression,
         [{"key": one.key, "values": one.values} for one in metric.filters],
         metric.updated_at,
+        metric.recurring,
+        metric.weighted_interval,
+        metric.rounding_function,
+        metric.rounding_precision,
     )
 
 

@@ -6,6 +6,7 @@ usage is read from the events, and kept for a few seconds: it places an estimate
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -15,7 +16,8 @@ from nozle_server.catalog.charge_models import Standard
 from nozle_server.catalog.model import Charge, ChargeFilter
 from nozle_server.infra.database import Tx
 from nozle_server.infra.usage_store import UsageQuery, UsageStore, Window
-from nozle_server.rating.filters import in_order_of_match
+from nozle_server.rating.filters import conditions, in_order_of_match
+from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
 
 KEPT_S = 5.0
@@ -46,11 +48,15 @@ class PricePositions:
             return known[1]
         metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
         filters = in_order_of_match(charge.filters)
+        if metric.recurring:
+            chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
+            window = replace(window, earlier=chains.get(subscription.id, ()))
         query = UsageQuery(
             metric_id=charge.metric_id,
             aggregation=metric.aggregation,
             windows=(window,),
-            filters=tuple(one.values for one in filters),
+            filters=tuple(conditions(one, metric) for one in filters),
+            recurring=metric.recurring,
         )
         index = filters.index(matched) if matched else None
         rows = await usage_store.usage(tx, subscription.org_id, query)

@@ -16,6 +16,7 @@ from nozle_server.entitlements.price_position import PricePositions, depends_on_
 from nozle_server.entitlements.store import Asked, AskedSubscription
 from nozle_server.infra.database import Tx
 from nozle_server.infra.usage_store import UsageStore, Window
+from nozle_server.metering.quantity import rounded
 from nozle_server.rating.filters import best_match
 from nozle_server.subscriptions.model import Subscription
 
@@ -102,7 +103,7 @@ async def _subscription_facts(
     version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
     charge = version.charge_for(asked.metric_id) if asked.metric_id else None
     matched = best_match(charge.filters, question.metadata) if charge else None
-    used = _used(one, version, now)
+    used = rounded(_used(one, version, now), *asked.rounding)
     priced = used
     if economics and charge and depends_on_filters(charge) and subscription.is_active_at(now):
         period = subscription.period_at(now, version.usage_interval)
@@ -144,6 +145,8 @@ def _right(asked: Asked, one: AskedSubscription, charge: Charge | None) -> PlanR
 
 
 def _used(one: AskedSubscription, version: PlanVersion, now: datetime) -> Decimal:
+    if one.carried is not None:
+        return one.carried if one.subscription.is_active_at(now) else Decimal(0)
     start = _period_start(one.subscription, version, now)
     return next((units for counter_start, units in one.counters if counter_start == start), Decimal(0))
 

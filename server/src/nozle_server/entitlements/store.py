@@ -18,12 +18,14 @@ from nozle_server.subscriptions.model import Subscription
 class AskedSubscription:
     """A subscription with what its plan and its counters say about the feature asked for.
 
-    `privileges` None: the plan is not entitled to the feature. `counters` are (period start, units).
+    `privileges` None: the plan is not entitled to the feature. `counters` are (period start, units); `carried` is the
+    quantity of a recurring metric, which has no periods (None: the metric is not recurring).
     """
 
     subscription: Subscription
     privileges: dict[str, Any] | None
     counters: tuple[tuple[datetime, Decimal], ...]
+    carried: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Asked:
 
     feature_id: UUID | None
     metric_id: UUID | None
+    rounding: tuple[str | None, int | None]
     cost_model_ids: tuple[UUID, ...]
     test_now: datetime | None
     margin_enforcement: str
@@ -57,7 +60,18 @@ select asked.feature_id, asked.metric_id as asked_metric_id, {IDS_OF_METRIC.form
             and u.period_start >= s.current_period_start order by u.period_start) as counter_starts,
     array(select u.units from usage_counters u
           where u.org_id = s.org_id and u.subscription_id = s.id and u.metric_id = asked.metric_id
-            and u.period_start >= s.current_period_start order by u.period_start) as counter_units
+            and u.period_start >= s.current_period_start order by u.period_start) as counter_units,
+    m.rounding_function, m.rounding_precision,
+    -- One counter for all time, kept under the first of the subscriptions that follow each other.
+    case when m.recurring then coalesce((select u.units from usage_counters u
+        where u.org_id = s.org_id and u.metric_id = m.id and u.period_start = to_timestamp(0) and u.subscription_id = (
+            with recursive chain as (
+                select s.id, s.previous_subscription_id as earlier
+                union all
+                select p.id, p.previous_subscription_id from chain c
+                join subscriptions p on p.org_id = $1 and p.id = c.earlier
+            )
+            select id from chain where earlier is null)), 0) end as carried_units
 from asked
 join organizations o on o.id = $1
 left join billable_metrics m on m.org_id = $1 and m.id = asked.metric_id
@@ -75,6 +89,7 @@ async def read(tx: Tx, org_id: UUID, *, customer: str, code: str, subscription: 
     return Asked(
         feature_id=first["feature_id"],
         metric_id=first["asked_metric_id"],
+        rounding=(first["rounding_function"], first["rounding_precision"]),
         cost_model_ids=tuple(first["cost_model_ids"]),
         test_now=first["test_now"],
         margin_enforcement=first["margin_enforcement"],
@@ -88,4 +103,5 @@ def _subscription(row: asyncpg.Record) -> AskedSubscription:
         subscriptions_store.from_row(row),
         row["privileges"],
         tuple(zip(row["counter_starts"], row["counter_units"], strict=True)),
+        row["carried_units"],
     )

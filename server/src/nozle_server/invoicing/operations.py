@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
+from uuid import UUID
 
 from nozle_server.catalog import metric_store
 from nozle_server.catalog.model import Charge, PlanVersion
@@ -18,7 +19,6 @@ from nozle_server.infra.change_bus import Change
 from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
-from nozle_server.infra.usage_store import Window
 from nozle_server.invoicing import lines as invoice_lines
 from nozle_server.invoicing import store
 from nozle_server.invoicing.amounts import progressive_shares, usage_cents, with_taxes, with_totals
@@ -31,6 +31,7 @@ from nozle_server.invoicing.model import (
     InvoiceStatus,
 )
 from nozle_server.invoicing.terms import Terms, lock_terms
+from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
 from nozle_server.taxes.apply import choose
 from nozle_server.taxes.model import Tax
@@ -56,19 +57,30 @@ async def rate_usage(
     now: datetime,
     *,
     charges: Sequence[Charge] | None = None,
+    following: Period | None = None,
+    successor: PlanVersion | None = None,
     include_late: bool = False,
 ) -> list[InvoiceLine]:
-    """The charge lines of one subscription for one period, from the events as they are stored now; with `include_late`
-    from those too that came after the period was invoiced."""
+    """The charge lines of one subscription for one period, from the events as they are stored now.
+
+    `following` is the period that begins, for quantities that are paid in advance; `successor` the plan that takes over
+    before the period is over. `include_late` rates a closed period anew.
+    """
     lines: list[InvoiceLine] = []
+    earlier: Sequence[UUID] | None = None
     for charge in version.charges if charges is None else charges:
         metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
-        window = Window(subscription.id, period.start, period.end)
-        query = replace(
-            invoice_lines.usage_query(charge, metric.aggregation, [window]), include_late=include_late
-        )
+        if successor is not None and invoice_lines.is_left_to_successor(charge, metric, successor):
+            continue
+        if metric.recurring and earlier is None:
+            chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
+            earlier = chains.get(subscription.id, ())
+        window = invoice_lines.usage_window(subscription, period, earlier or ())
+        query = invoice_lines.usage_query(charge, metric, [window], include_late=include_late)
         rows = await seams.usage_store.usage(tx, subscription.org_id, query)
-        lines += invoice_lines.charge_lines(subscription, version, charge, period, rows, now)
+        lines += invoice_lines.charge_lines(
+            subscription, version, charge, metric, period, rows, now, following=following
+        )
     return lines
 
 

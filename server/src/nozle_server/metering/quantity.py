@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
 from nozle_server.catalog.model import Aggregation, Metric
@@ -13,10 +13,13 @@ from nozle_server.core.expression import Expression, compile_expression
 from nozle_server.core.numbers import parse_amount, to_plain
 from nozle_server.core.text import MAX_ID_BYTES
 
+_ROUNDINGS = {"round": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
+_ROUNDING = Context(prec=200)
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The quantity of one event; for a unique count, the value that is told apart."""
+    """The quantity of one event. For a unique count the value that is told apart: quantity 1 adds it, 0 removes it."""
 
     quantity: Decimal
     unique_value: str | None = None
@@ -40,9 +43,7 @@ def measure(
             details={"properties": ["value_is_mandatory"]},
         )
     if metric.aggregation is Aggregation.UNIQUE_COUNT:
-        if properties.get("operation_type", "add") != "add":
-            raise RuleBroken("operation_type remove is not supported yet", code="not_supported")
-        return Measured(Decimal(1), _as_text(found))
+        return Measured(_operation(properties), _as_text(found))
     if metric.expression and isinstance(found, Decimal) and found is not value:
         return Measured(
             found
@@ -67,6 +68,34 @@ def _find(
         return needed.evaluate(properties, code=metric.code, timestamp=occurred_at)
     found = properties.get(metric.field_name or "")
     return value if found is None else found
+
+
+def round_units(metric: Metric, units: Decimal) -> Decimal:
+    """A period's quantity as its metric rounds it: half away from zero, up or down, to its number of decimals."""
+    return rounded(units, metric.rounding_function, metric.rounding_precision)
+
+
+def rounded(units: Decimal, function: str | None, precision: int | None) -> Decimal:
+    """`units` by Lago's rounding function (None: as they are); a negative precision rounds to tens, hundreds, ..."""
+    if function is None:
+        return units
+    step = Decimal(1).scaleb(-(precision or 0))
+    # Back to an exponent of 0 at most, so that 14 rounded to tens is 10 and not 1E+1.
+    result = units.quantize(step, rounding=_ROUNDINGS[function], context=_ROUNDING)
+    return result if step <= 1 else result.quantize(Decimal(1), context=_ROUNDING)
+
+
+def _operation(properties: Mapping[str, object]) -> Decimal:
+    match properties.get("operation_type"):
+        case None | "add":
+            return Decimal(1)
+        case "remove":
+            return Decimal(0)
+    raise RuleBroken(
+        "operation_type must be add or remove",
+        code="invalid_property",
+        details={"properties": ["value_is_invalid"]},
+    )
 
 
 @lru_cache(maxsize=4096)

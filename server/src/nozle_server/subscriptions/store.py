@@ -294,3 +294,31 @@ async def _of_events(
     if external_ids:
         rows += await tx.fetch(query.format(condition="s.external_id = any($2)"), org_id, list(external_ids))
     return [(from_row(row), row["external_customer_id"], Interval(row["interval"])) for row in rows]
+
+
+async def chains(tx: Tx, org_id: UUID, subscription_ids: Sequence[UUID]) -> dict[UUID, tuple[UUID, ...]]:
+    """The subscriptions that each took over from by a change of plan, the first one first; those without any are not
+    among the keys."""
+    if not subscription_ids:
+        return {}
+    rows = await tx.fetch(
+        """
+        with recursive chain as (
+            select s.id as of, s.previous_subscription_id as id, 1 as back from subscriptions s
+            where s.org_id = $1 and s.id = any($2) and s.previous_subscription_id is not null
+            union all
+            select c.of, s.previous_subscription_id, c.back + 1 from chain c
+            join subscriptions s on s.org_id = $1 and s.id = c.id
+            where s.previous_subscription_id is not null
+        )
+        select of, array_agg(id order by back desc) as earlier from chain group by of
+        """,
+        org_id,
+        list(subscription_ids),
+    )
+    return {row["of"]: tuple(row["earlier"]) for row in rows}
+
+
+async def first_of_chains(tx: Tx, org_id: UUID, subscription_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The first subscription of the chain that each one continues; those that continue none are not among the keys."""
+    return {one: earlier[0] for one, earlier in (await chains(tx, org_id, subscription_ids)).items()}

@@ -235,6 +235,10 @@ def _metric_facts(metric: Metric) -> dict[str, object]:
         "field_name": metric.field_name,
         "expression": metric.expression,
         "filters": [{"key": one.key, "values": one.values} for one in metric.filters],
+        "recurring": metric.recurring,
+        "rounding_function": metric.rounding_function,
+        "rounding_precision": metric.rounding_precision,
+        "weighted_interval": metric.weighted_interval,
     }
 
 

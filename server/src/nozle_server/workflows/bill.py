@@ -141,7 +141,16 @@ class _Billing:
     async def lines(self) -> list[InvoiceLine]:
         lines = [*self._fee(), *await self._fixed_charges()]
         if (usage := self.usage_period()) is not None:
-            lines += await rate_usage(self.tx, self.seams, self.subscription, self.version, usage, self.at)
+            lines += await rate_usage(
+                self.tx,
+                self.seams,
+                self.subscription,
+                self.version,
+                usage,
+                self.at,
+                following=self._following(self.version.usage_interval),
+                successor=await self._successor(usage),
+            )
         return [*lines, *await self._commitment(lines)]
 
     def about(self) -> InvoiceSubscription:
@@ -208,6 +217,20 @@ class _Billing:
             return []
         replaced = self.billed.replaced and not in_advance
         return [fee_line(self.subscription, self.version, self.plan_name, period, self.at, replaced=replaced)]
+
+    async def _successor(self, usage: Period) -> PlanVersion | None:
+        """The plan that takes over before this period of usage is over."""
+        if not self.billed.replaced or usage.end == self._running_end(usage):
+            return None
+        following = await subscriptions_store.find_successor(
+            self.tx, self.version.org_id, self.subscription.id
+        )
+        if following is None:
+            return None
+        return await plan_store.get_plan_version(self.tx, self.version.org_id, following.plan_version_id)
+
+    def _running_end(self, usage: Period) -> datetime:
+        return self.subscription.calendar(self.version.usage_interval).period_at(usage.start).end
 
     async def _fixed_charges(self) -> list[InvoiceLine]:
         lines = []

@@ -22,8 +22,9 @@ from nozle_server.costs.unit_cost import CostFacts
 from nozle_server.infra.database import Tx
 from nozle_server.infra.event_log import Appended, EventRecord, Outcome
 from nozle_server.infra.seams import Seams
-from nozle_server.metering.counting import plan_changes
+from nozle_server.metering.counting import Counted, is_counted, plan_changes
 from nozle_server.metering.model import MeterEvent
+from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.workflows.adjust_periods import note_late_events
 from nozle_server.workflows.event_facts import EventFacts, gather
 from nozle_server.workflows.match_event import resolve
@@ -91,16 +92,27 @@ async def _refused_or_known(
 async def _count(
     tx: Tx, seams: Seams, org_id: UUID, stored: Sequence[EventRecord], facts: EventFacts
 ) -> None:
+    moved = [event for event in stored if is_counted(event, facts.metrics.get(event.code))]
+    if not moved:
+        return
+    carried = {event.subscription_id for event in moved if facts.metrics[event.code].recurring}
+    taken_over = [
+        one.subscription
+        for one in facts.subscriptions.by_id.values()
+        if one.subscription.id in carried and one.subscription.previous_subscription_id is not None
+    ]
+    first = await subscriptions_store.first_of_chains(tx, org_id, [one.id for one in taken_over])
     counted = []
-    for event in stored:
-        if event.status != "counted":
-            continue
+    for event in moved:
         assert event.subscription_id is not None, "only a matched event is counted"
         one = facts.subscriptions.by_id[event.subscription_id]
+        metric = facts.metrics[event.code]
+        owner = (
+            first.get(one.subscription.id, one.subscription.id) if metric.recurring else one.subscription.id
+        )
         start = one.subscription.period_at(event.occurred_at, one.interval).start
-        counted.append((event, facts.metrics[event.code].aggregation, start))
-    if counted:
-        await seams.usage_store.count(tx, org_id, plan_changes(counted))
+        counted.append(Counted(event, metric, owner, start))
+    await seams.usage_store.count(tx, org_id, plan_changes(counted))
 
 
 async def _note_late(

@@ -1,19 +1,35 @@
 """Billable metrics, in Core's form."""
 
+from typing import Any
+
 import msgspec
 
 from nozle_server.api.core_resource import core_resource
-from nozle_server.api.endpoint import Call
+from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
+from nozle_server.api.shapes import shape
 from nozle_server.catalog import metric_store
-from nozle_server.catalog.drafts import MetricDraft
+from nozle_server.catalog.drafts import MetricChanges, MetricDraft
 from nozle_server.catalog.model import Metric
 from nozle_server.catalog.operations import metrics as metric_operations
 from nozle_server.catalog.queries import get_metric
+from nozle_server.metering.try_expression import try_expression
 
 
 class MetricBody(msgspec.Struct):
     billable_metric: MetricDraft
+
+
+class MetricChangesBody(msgspec.Struct):
+    billable_metric: MetricChanges
+
+
+class ExpressionBody(msgspec.Struct):
+    """An expression, and an event to evaluate it for: `code`, `timestamp` (seconds since 1970 or RFC 3339; now when it is
+    left out) and `properties`."""
+
+    expression: str | None = None
+    event: dict[str, Any] | None = None
 
 
 def metric_json(metric: Metric) -> dict[str, object]:
@@ -26,10 +42,10 @@ def metric_json(metric: Metric) -> dict[str, object]:
         "aggregation_type": metric.aggregation,
         "field_name": metric.field_name,
         "expression": metric.expression,
-        "recurring": False,
-        "rounding_function": None,
-        "rounding_precision": None,
-        "weighted_interval": None,
+        "recurring": metric.recurring,
+        "rounding_function": metric.rounding_function,
+        "rounding_precision": metric.rounding_precision,
+        "weighted_interval": metric.weighted_interval,
         "filters": [{"key": one.key, "values": one.values} for one in metric.filters],
         "created_at": metric.created_at,
         "updated_at": metric.updated_at,
@@ -43,8 +59,8 @@ async def create_metric(call: Call) -> object:
 
 
 async def update_metric(call: Call) -> object:
-    metric = await metric_operations.update_metric(
-        call.tx, org_id=call.org_id, code=call.path["code"], draft=call.body.billable_metric, now=call.now
+    metric = await metric_operations.change_metric(
+        call.tx, org_id=call.org_id, code=call.path["code"], changes=call.body.billable_metric, now=call.now
     )
     return {"billable_metric": metric_json(metric)}
 
@@ -68,13 +84,44 @@ async def list_metrics(call: Call) -> object:
     return {"billable_metrics": [metric_json(one) for one in metrics], "meta": page_meta(query, total)}
 
 
+async def evaluate_expression(call: Call) -> object:
+    body: ExpressionBody = call.body
+    value = try_expression(body.expression, body.event or {}, now=call.now)
+    return {"expression_result": {"value": value}}
+
+
 ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/billable_metrics/evaluate_expression",
+        handler=evaluate_expression,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Evaluate an expression for an event",
+        description="Nothing is stored. Numbers are answered as text, exactly.",
+        tag="Catalog",
+        body=ExpressionBody,
+        reply_schema=shape(expression_result=shape(value={"type": "string"})),
+        errors=(422,),
+        example=Example(
+            request={
+                "expression": "round(event.properties.ended_at - event.properties.started_at, 1)",
+                "event": {
+                    "code": "vm_seconds",
+                    "timestamp": 1735689600,
+                    "properties": {"started_at": 10.25, "ended_at": 22.5},
+                },
+            },
+            response={"expression_result": {"value": "12.3"}},
+        ),
+    ),
     *core_resource(
         path="/billable_metrics",
         name="billable_metric",
         plural="billable_metrics",
         words="billable metric",
         body=MetricBody,
+        update_body=MetricChangesBody,
         example={
             "code": "llm_requests",
             "name": "LLM requests",

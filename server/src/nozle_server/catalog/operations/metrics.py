@@ -3,8 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from nozle_server.catalog import feature_store, metric_store
-from nozle_server.catalog.drafts import MetricDraft
+from nozle_server.catalog.drafts import FilterDraft, MetricChanges, MetricDraft
 from nozle_server.catalog.model import Aggregation, Metric, MetricFilter
 from nozle_server.catalog.queries import get_metric
 from nozle_server.core.errors import Conflict, InvalidInput, RuleBroken
@@ -12,6 +14,11 @@ from nozle_server.core.expression import compile_expression
 from nozle_server.core.ids import new_id
 from nozle_server.core.text import parse_id, parse_text
 from nozle_server.infra.database import Tx
+
+MAX_ROUNDING_PRECISION = 15
+
+# A count, a maximum and a latest value belong to the events of one period.
+_RECURRING = (Aggregation.SUM, Aggregation.UNIQUE_COUNT, Aggregation.WEIGHTED_SUM)
 
 
 async def create_metric(tx: Tx, *, org_id: UUID, draft: MetricDraft, now: datetime) -> Metric:
@@ -26,9 +33,20 @@ async def create_metric(tx: Tx, *, org_id: UUID, draft: MetricDraft, now: dateti
     return metric
 
 
+async def change_metric(tx: Tx, *, org_id: UUID, code: str, changes: MetricChanges, now: datetime) -> Metric:
+    """Change what is given and leave the rest."""
+    previous = await get_metric(tx, org_id, code)
+    given = {
+        name: value for name, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET
+    }
+    draft = msgspec.structs.replace(_draft_of(previous), **given)
+    return await update_metric(tx, org_id=org_id, code=code, draft=draft, now=now)
+
+
 async def update_metric(tx: Tx, *, org_id: UUID, code: str, draft: MetricDraft, now: datetime) -> Metric:
     """Replace a metric's definition. Its code stays, and what it counts is fixed once it has counted something:
-    stored quantities and counters would otherwise mean two things."""
+    stored quantities and counters would otherwise mean two things. How it rounds may change: quantities are rounded when
+    they are read."""
     previous = await get_metric(tx, org_id, code)
     metric = plan_metric(draft, org_id=org_id, previous=previous, now=now)
     if metric.code != previous.code:
@@ -58,18 +76,32 @@ async def delete_metric(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Me
 
 def plan_metric(draft: MetricDraft, *, org_id: UUID, previous: Metric | None, now: datetime) -> Metric:
     """The metric that a draft describes; InvalidInput when the draft makes no sense."""
-    draft.refuse_unsupported()
-    try:
-        aggregation = Aggregation(draft.aggregation_type)
-    except ValueError:
-        raise InvalidInput(
-            "aggregation_type must be one of " + ", ".join(Aggregation),
-            details={"aggregation_type": ["value_is_invalid"]},
-        ) from None
+    aggregation = _aggregation(draft.aggregation_type)
     if aggregation is not Aggregation.COUNT and not (draft.field_name or draft.expression):
         raise InvalidInput(
             "field_name or expression is required for this aggregation",
             details={"field_name": ["value_is_mandatory"]},
+        )
+    if draft.recurring and aggregation not in _RECURRING:
+        raise InvalidInput(
+            "this aggregation cannot be recurring",
+            details={"recurring": ["not_compatible_with_aggregation_type"]},
+        )
+    if draft.weighted_interval not in (
+        ("seconds",) if aggregation is Aggregation.WEIGHTED_SUM else ("seconds", None)
+    ):
+        raise InvalidInput(
+            "weighted_interval must be seconds", details={"weighted_interval": ["value_is_invalid"]}
+        )
+    if draft.rounding_function not in (None, "round", "ceil", "floor"):
+        raise InvalidInput(
+            "rounding_function must be round, ceil or floor",
+            details={"rounding_function": ["value_is_invalid"]},
+        )
+    if draft.rounding_precision is not None and abs(draft.rounding_precision) > MAX_ROUNDING_PRECISION:
+        raise InvalidInput(
+            f"rounding_precision must lie between -{MAX_ROUNDING_PRECISION} and {MAX_ROUNDING_PRECISION}",
+            details={"rounding_precision": ["value_is_out_of_range"]},
         )
     if draft.expression:
         compile_expression(draft.expression)
@@ -85,6 +117,36 @@ def plan_metric(draft: MetricDraft, *, org_id: UUID, previous: Metric | None, no
         filters=_filters(draft),
         created_at=previous.created_at if previous else now,
         updated_at=now,
+        recurring=bool(draft.recurring),
+        weighted_interval=draft.weighted_interval,
+        rounding_function=draft.rounding_function,
+        rounding_precision=draft.rounding_precision,
+    )
+
+
+def _aggregation(value: str) -> Aggregation:
+    try:
+        return Aggregation(value)
+    except ValueError:
+        raise InvalidInput(
+            "aggregation_type must be one of " + ", ".join(Aggregation),
+            details={"aggregation_type": ["value_is_invalid"]},
+        ) from None
+
+
+def _draft_of(metric: Metric) -> MetricDraft:
+    return MetricDraft(
+        code=metric.code,
+        name=metric.name,
+        aggregation_type=metric.aggregation,
+        description=metric.description,
+        field_name=metric.field_name,
+        expression=metric.expression,
+        filters=[FilterDraft(key=one.key, values=list(one.values)) for one in metric.filters],
+        recurring=metric.recurring,
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        weighted_interval=metric.weighted_interval,
     )
 
 
@@ -102,4 +164,4 @@ def _filters(draft: MetricDraft) -> tuple[MetricFilter, ...]:
 
 
 def _how_it_counts(metric: Metric) -> tuple[object, ...]:
-    return metric.aggregation, metric.field_name, metric.expression
+    return metric.aggregation, metric.field_name, metric.expression, metric.recurring

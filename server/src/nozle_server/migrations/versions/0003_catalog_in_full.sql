@@ -79,3 +79,12 @@ create unique index plan_version_migration_next on plan_version_migration_items 
 -- Which version a subscription was on at an instant of its past.
 create index plan_version_migration_moves on plan_version_migration_items (org_id, subscription_id, effective_at)
     where status = 'succeeded';
+
+-- The latest operation on each value of a unique count, in order of the events' time: a value that is removed is kept with
+-- `present` false, so that an operation that comes late finds what stands above it. `was_present` is what it was before
+-- the last change.
+alter table usage_unique_values
+    add column present boolean not null default true,
+    add column was_present boolean not null default false,
+    add column latest_at timestamptz not null default '-infinity',
+    add column latest_transaction_id text collate "C" not null default '';

@@ -36,6 +36,7 @@ class BillingReason(StrEnum):
     TRIAL_ENDED = "subscription_trial_ended"
     IN_ADVANCE_CHARGE = "in_advance_charge"
     PROGRESSIVE = "progressive_billing"
+    LATE_USAGE = "late_usage"
 
 
 class InvoiceType(StrEnum):

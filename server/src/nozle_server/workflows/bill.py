@@ -12,7 +12,7 @@ Everything is worked out from what is stored and the instant, so a draft can be 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -33,9 +33,11 @@ from nozle_server.invoicing.model import (
     LineKind,
 )
 from nozle_server.invoicing.operations import issue_invoice, rate_usage, store_failed
+from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
-from nozle_server.subscriptions.model import Subscription
+from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.subscriptions.proration import is_in_trial
+from nozle_server.workflows.adjust_periods import Adjustment, give_back, list_adjustments
 
 _TICK = timedelta(microseconds=1)
 _ENDING = (BillingReason.PERIODIC, BillingReason.TERMINATING)
@@ -65,10 +67,59 @@ async def bill(
     """One invoice of what these subscriptions of one customer, in one currency, owe at `at`; None when there is nothing
     to invoice. With `rewrite`, a draft of them that the caller holds is made anew at `now`; `final` ends its grace."""
     parts = [await _Part.of(tx, seams, one, at, rewrite) for one in billed]
+    corrections: list[Adjustment] = []
+    if final or await grace_days(tx, org_id, billed[0].subscription.customer_id) == 0:
+        parts, corrections = await _with_corrections(tx, seams, parts, now or at)
     draft = _draft(org_id, [part for part in parts if part.lines or part.billed.reason in _ENDING])
     if draft is None:
         return None
-    return await issue_invoice(tx, seams, draft, now=now or at, rewrite=rewrite, final=final)
+    invoice = await issue_invoice(tx, seams, draft, now=now or at, rewrite=rewrite, final=final)
+    for correction in corrections:
+        await give_back(tx, seams, correction, now=now or at)
+    return invoice
+
+
+async def bill_corrections(
+    tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: UUID, now: datetime
+) -> Invoice | None:
+    """Late usage of a subscription that has ended, by an invoice of its own. Harmless when there is none any more."""
+    subscription = await subscriptions_store.get(tx, org_id, subscription_id)
+    if subscription.status is Status.ACTIVE:
+        return None  # its next invoice will have it
+    version = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
+    about = InvoiceSubscription(
+        subscription.id,
+        BillingReason.LATE_USAGE,
+        subscription.current_period_start,
+        subscription.current_period_end,
+    )
+    empty = _Part(Billed(subscription, BillingReason.LATE_USAGE), version, about, ())
+    parts, corrections = await _with_corrections(tx, seams, [empty], now)
+    invoice = None
+    draft = _draft(org_id, [part for part in parts if part.lines])
+    if draft is not None:
+        invoice = await issue_invoice(tx, seams, draft, now=now, final=True)
+    for correction in corrections:
+        await give_back(tx, seams, correction, now=now)
+    return invoice
+
+
+async def _with_corrections(
+    tx: Tx, seams: Seams, parts: Sequence["_Part"], now: datetime
+) -> tuple[list["_Part"], list[Adjustment]]:
+    """The parts with what late usage adds to earlier periods, and apart from them what it takes off."""
+    added = []
+    taken_off: list[Adjustment] = []
+    for part in parts:
+        lines = part.lines
+        if part.billed.reason in (*_ENDING, BillingReason.LATE_USAGE):
+            for one in await list_adjustments(tx, seams, part.billed.subscription, now=now, take=True):
+                if one.net_cents < 0:
+                    taken_off.append(one)
+                else:
+                    lines += one.lines
+        added.append(replace(part, lines=lines))
+    return added, taken_off
 
 
 async def refresh_draft(

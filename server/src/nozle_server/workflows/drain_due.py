@@ -21,6 +21,8 @@ from nozle_server.invoicing.operations import FINALIZE_INVOICE
 from nozle_server.wallets.operations.invoices import WALLET_THRESHOLD
 from nozle_server.wallets.operations.rules import RECURRING_TOP_UP
 from nozle_server.wallets.operations.wallets import WALLET_EXPIRY
+from nozle_server.workflows.adjust_periods import ADJUST_PERIODS
+from nozle_server.workflows.bill import bill_corrections
 from nozle_server.workflows.close_period import (
     INVOICE_PERIOD,
     close_period,
@@ -143,6 +145,12 @@ async def _check_threshold(tx: Tx, seams: Seams, item: DueItem) -> None:
     await check_threshold(tx, seams, org_id=item.org_id, wallet_id=item.subject_id, now=item.due_at)
 
 
+async def _adjust(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await bill_corrections(
+        tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at
+    )
+
+
 # Of what falls due at one instant, in this order: the old period's credits end, every customer gets the new period and
 # its credits, wallets are topped up, drafts whose grace is over become final, then the invoices of what ended are made,
 # and the wallets that paid them looked after. Kinds that are not here belong to a newer release and are left to it.
@@ -155,6 +163,7 @@ HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     FINALIZE_INVOICE: _finalize,
     INVOICE_PERIOD: _invoice,
     TRIAL_END: _end_trial,
+    ADJUST_PERIODS: _adjust,
     WALLET_THRESHOLD: _check_threshold,
 }
 ORDER = tuple(HANDLERS)

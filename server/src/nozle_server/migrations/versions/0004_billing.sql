@@ -29,7 +29,7 @@ create table invoice_subscriptions (
     invoice_id uuid not null,
     subscription_id uuid not null,
     reason text not null check (reason in ('subscription_starting', 'subscription_periodic', 'subscription_terminating',
-        'subscription_trial_ended', 'in_advance_charge', 'progressive_billing')),
+        'subscription_trial_ended', 'in_advance_charge', 'progressive_billing', 'late_usage')),
     period_start timestamptz not null,
     period_end timestamptz not null check (period_end > period_start),
     charges_start timestamptz,
@@ -46,7 +46,7 @@ select org_id, id, subscription_id, billing_reason, period_start, period_end,
 from invoices where subscription_id is not null;
 -- One invoice a period, whoever asks for it and however often.
 create unique index invoice_subscriptions_once on invoice_subscriptions (org_id, subscription_id, reason, period_start)
-    where reason not in ('in_advance_charge', 'progressive_billing') and not voided;
+    where reason not in ('in_advance_charge', 'progressive_billing', 'late_usage') and not voided;
 create index invoice_subscriptions_of on invoice_subscriptions (org_id, subscription_id, charges_start);
 
 drop trigger total_is_sum_of_lines on invoices;

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from nozle_server.catalog import plan_store
 from nozle_server.core import json
+from nozle_server.core.allocation import allocate
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, local_date, start_of_day
 from nozle_server.core.rounding import EXACT, to_cents
@@ -24,9 +25,16 @@ from nozle_server.infra.event_log import EventRecord
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import late_store
 from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.credit_notes.model import Reason
+from nozle_server.invoicing.credit_notes.operations import (
+    CreditNoteDraft,
+    create_credit_note,
+    estimate_credit_note,
+)
 from nozle_server.invoicing.late_store import LatePeriod
-from nozle_server.invoicing.model import InvoiceLine, LineKind
+from nozle_server.invoicing.model import Invoice, InvoiceLine, LineKind
 from nozle_server.invoicing.operations import rate_usage
+from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 
 ADJUST_PERIODS = "adjust_periods"
@@ -41,6 +49,7 @@ class Adjustment:
     `invoice_id` is the invoice that was made for the period.
     """
 
+    org_id: UUID
     subscription_id: UUID
     invoice_id: UUID
     period: Period
@@ -103,7 +112,93 @@ async def list_adjustments(
         if take:
             await late_store.unmark(tx, subscription.org_id, subscription.id, start)
         if lines:
-            found.append(Adjustment(subscription.id, invoice_id, period, tuple(lines)))
+            found.append(Adjustment(subscription.org_id, subscription.id, invoice_id, period, tuple(lines)))
+    return found
+
+
+async def give_back(tx: Tx, seams: Seams, adjustment: Adjustment, *, now: datetime) -> None:
+    """Late usage made a period cheaper: a credit note on its invoice, and the corrections beside it for the next time."""
+    invoice = await invoicing_store.find(tx, adjustment.org_id, adjustment.invoice_id)
+    assert invoice is not None, "invoices are never deleted"
+    items = credited_items(adjustment, invoice.lines)
+    if items:
+        estimate = await estimate_credit_note(
+            tx, org_id=adjustment.org_id, invoice_id=invoice.id, items=items
+        )
+        draft = CreditNoteDraft(
+            reason=Reason.OTHER,
+            items=items,
+            credit_amount_cents=estimate.amounts.total_cents,
+            description="Late usage made the period cheaper",
+        )
+        await create_credit_note(
+            tx, seams, org_id=adjustment.org_id, invoice_id=invoice.id, draft=draft, now=now
+        )
+    await invoicing_store.insert_lines(
+        tx, [replace(line, payment_status="succeeded") for line in adjustment.lines]
+    )
+
+
+def credited_items(
+    adjustment: Adjustment, lines: Sequence[InvoiceLine]
+) -> list[tuple[UUID, Decimal]]:
+    """Which lines of the period's invoice a net reduction is taken back from: those that became cheaper, in proportion,
+    none by more than it says."""
+    billed = {
+        key_of(line): line
+        for line in lines
+        if line.subscription_id == adjustment.subscription_id and line.adjusts_invoice_id is None
+    }
+    cheaper = [
+        (billed[key_of(line)], -line.amount_cents)
+        for line in adjustment.lines
+        if line.amount_cents < 0 and key_of(line) in billed
+    ]
+    if not cheaper:
+        return []
+    shares = allocate(-adjustment.net_cents, [Decimal(cents) for _, cents in cheaper])
+    return [
+        (line.id, Decimal(min(share, line.amount_cents)))
+        for (line, _), share in zip(cheaper, shares, strict=True)
+        if min(share, line.amount_cents) > 0
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A correction of an invoice's period: `pending` for the next invoice, on an invoice already (`invoiced`), or given
+    back by a credit note (`credited`)."""
+
+    subscription_id: UUID
+    period: Period
+    status: str
+    invoice_id: UUID | None
+    lines: tuple[InvoiceLine, ...]
+
+
+async def corrections_of(tx: Tx, seams: Seams, invoice: Invoice, *, now: datetime) -> list[Correction]:
+    """What late usage changes of an invoice's periods: what was corrected already, and what is coming."""
+    made: dict[tuple[UUID, datetime, datetime, UUID | None], list[InvoiceLine]] = defaultdict(list)
+    for line in await late_store.lines_adjusting(tx, invoice.org_id, invoice.id):
+        assert line.subscription_id, "a correction is of a subscription's period"
+        assert line.period_start, "a correction is of a period"
+        assert line.period_end, "a correction is of a period"
+        made[line.subscription_id, line.period_start, line.period_end, line.invoice_id].append(line)
+    found = [
+        Correction(
+            subscription_id,
+            Period(start, end),
+            "credited" if invoice_id is None else "invoiced",
+            invoice_id,
+            tuple(lines),
+        )
+        for (subscription_id, start, end, invoice_id), lines in made.items()
+    ]
+    for part in invoice.subscriptions:
+        subscription = await subscriptions_store.get(tx, invoice.org_id, part.subscription_id)
+        for one in await list_adjustments(tx, seams, subscription, now=now):
+            if one.invoice_id == invoice.id:
+                found.append(Correction(subscription.id, one.period, "pending", None, one.lines))
     return found
 
 

@@ -205,8 +205,8 @@ async def test_the_start_of_a_subscription_is_inclusive(world: World) -> None:
     assert (await world.use("acme", 1, timestamp="2026-01-01T00:00:00Z"))["billing_status"] == "counted"
 
 
-async def test_late_events_are_kept_and_flagged_and_never_change_an_invoice(world: World) -> None:
-    """I06, Decision 26: after the invoice is final an event of its period is stored, flagged and not billed."""
+async def test_late_events_are_flagged_and_never_change_an_invoice_but_the_next_one(world: World) -> None:
+    """I06, Decision 26: after the invoice is final an event of its period is stored, flagged, and billed with the next."""
     await _a_subscriber(world)
     await world.use("acme", 5)
     await world.turn("2026-02-01")
@@ -216,7 +216,7 @@ async def test_late_events_are_kept_and_flagged_and_never_change_an_invoice(worl
     assert (await world.can("acme"))["used"] == 0
     await world.turn("2026-03-01")
     assert (await world.invoices("acme"))[0] == before[0]
-    assert await world.units("acme") == 0
+    assert await world.units("acme") == 7
     stored = await world.event("late")
     assert stored is not None
     assert stored["billing_status"] == "late"

@@ -22,6 +22,7 @@ from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import lines as invoice_lines
 from nozle_server.invoicing import store
 from nozle_server.invoicing.amounts import progressive_shares, usage_cents, with_taxes, with_totals
+from nozle_server.invoicing.credit_notes.operations import apply_credit_notes
 from nozle_server.invoicing.drafts import InvoiceDraft
 from nozle_server.invoicing.model import (
     CreditKind,
@@ -113,6 +114,7 @@ async def issue_invoice(
         invoice = _wait(invoice, terms, now, rewrite)
     else:
         if draft.credits:
+            invoice = await _use_credit_notes(tx, invoice, now)
             invoice = await _pay_from_wallets(tx, seams, invoice, now)
         invoice = await _finalize(tx, invoice, terms, now)
     if rewrite is None:
@@ -139,6 +141,38 @@ async def issue_invoice(
     kind = INVOICE_DRAFTED if waits else INVOICE_FINALIZED
     await seams.change_bus.publish(tx, Change(invoice.org_id, kind, str(invoice.id), payload))
     return invoice
+
+
+async def _use_credit_notes(tx: Tx, invoice: Invoice, now: datetime) -> Invoice:
+    """The invoice less what the customer has as credit from earlier ones."""
+    uses = await apply_credit_notes(
+        tx,
+        org_id=invoice.org_id,
+        customer_id=invoice.customer_id,
+        invoice_id=invoice.id,
+        currency=invoice.currency,
+        amount_cents=invoice.total_amount_cents,
+        now=now,
+    )
+    credits = tuple(
+        InvoiceCredit(
+            id=new_id(),
+            kind=CreditKind.CREDIT_NOTE,
+            source_id=use.credit_note_id,
+            label=use.number,
+            code=None,
+            amount_cents=use.amount_cents,
+            created_at=now,
+        )
+        for use in uses
+    )
+    return with_totals(
+        replace(
+            invoice,
+            credit_notes_amount_cents=sum(use.amount_cents for use in uses),
+            credits=(*invoice.credits, *credits),
+        )
+    )
 
 
 async def _pay_from_wallets(tx: Tx, seams: Seams, invoice: Invoice, now: datetime) -> Invoice:

@@ -139,9 +139,7 @@ async def give_back(tx: Tx, seams: Seams, adjustment: Adjustment, *, now: dateti
     )
 
 
-def credited_items(
-    adjustment: Adjustment, lines: Sequence[InvoiceLine]
-) -> list[tuple[UUID, Decimal]]:
+def credited_items(adjustment: Adjustment, lines: Sequence[InvoiceLine]) -> list[tuple[UUID, Decimal]]:
     """Which lines of the period's invoice a net reduction is taken back from: those that became cheaper, in proportion,
     none by more than it says."""
     billed = {

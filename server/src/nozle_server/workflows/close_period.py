@@ -17,6 +17,7 @@ from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.credit_notes.unused import credit_unused_fee
 from nozle_server.invoicing.model import BillingReason, InvoiceStatus
 from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
@@ -87,7 +88,25 @@ async def invoice_period(
     """Make the invoice of the period that ended at `ended_at`, together with the customer's other subscriptions whose
     periods ended at that instant. A unique key keeps a second one out."""
     billed = await _billed_together(tx, org_id, subscription_id, ended_at)
+    for one in billed:
+        if one.reason is BillingReason.TERMINATING:
+            await _credit_unused(tx, seams, one, ended_at)
     await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
+
+
+async def _credit_unused(tx: Tx, seams: Seams, billed: Billed, ended_at: datetime) -> None:
+    """Give back what was paid in advance for time after the end, so that the last invoice can use it."""
+    subscription = billed.subscription
+    await credit_unused_fee(
+        tx,
+        seams,
+        subscription=subscription,
+        version=await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id),
+        terminated_at=ended_at,
+        how=subscription.on_termination_credit_note,
+        now=ended_at,
+        replaced=billed.replaced,
+    )
 
 
 async def invoice_failed(

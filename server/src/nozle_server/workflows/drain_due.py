@@ -146,9 +146,7 @@ async def _check_threshold(tx: Tx, seams: Seams, item: DueItem) -> None:
 
 
 async def _adjust(tx: Tx, seams: Seams, item: DueItem) -> None:
-    await bill_corrections(
-        tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at
-    )
+    await bill_corrections(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at)
 
 
 # Of what falls due at one instant, in this order: the old period's credits end, every customer gets the new period and

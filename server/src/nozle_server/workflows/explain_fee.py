@@ -17,7 +17,7 @@ from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.explanation import Context, invoice_sentences, sentences
 from nozle_server.invoicing.model import Invoice, InvoiceLine
 from nozle_server.metering import store as metering_store
-from nozle_server.rating.filters import conditions, in_order_of_match
+from nozle_server.rating.filters import in_order_of_match
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,7 @@ async def explain_fee(tx: Tx, *, org_id: UUID, line_id: UUID, limit: int, offset
     )
 
 
-def _charge_of(
-    line: InvoiceLine, version: PlanVersion | None
-) -> tuple[Charge | None, ChargeFilter | None]:
+def _charge_of(line: InvoiceLine, version: PlanVersion | None) -> tuple[Charge | None, ChargeFilter | None]:
     if version is None or line.charge_id is None:
         return None, None
     charge = next((one for one in version.charges if one.id == line.charge_id), None)
@@ -133,8 +131,8 @@ async def _events(
         metric_id=metric.id,
         start=line.period_start,
         end=line.period_end,
-        matching=conditions(charge_filter, metric) if charge_filter else {},
-        not_matching=[conditions(one, metric) for one in ordered[:place]],
+        matching=charge_filter.values if charge_filter else {},
+        not_matching=[one.values for one in ordered[:place]],
         group=line.grouped_by,
         limit=limit,
         offset=offset,

@@ -1,14 +1,16 @@
 """Explain this number: what made a fee, and what late usage is about to change of an invoice."""
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
-from nozle_server.api.event_forms import core_event
+from nozle_server.api.event_forms import event_json
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.routes.invoices import core_fee, get_invoice_of
+from nozle_server.api.routes.invoices import core_fee
 from nozle_server.api.shapes import ANY_OBJECT, INTEGER, PAGE_META, STRING, array, optional, shape
+from nozle_server.core.errors import NotFound
 from nozle_server.core.ids import from_text
 from nozle_server.core.money import to_major
 from nozle_server.core.numbers import to_plain
-from nozle_server.invoicing.model import InvoiceLine
+from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.model import Invoice
 from nozle_server.workflows.adjust_periods import Correction, corrections_of
 from nozle_server.workflows.explain_fee import Explanation, explain_fee
 
@@ -50,7 +52,7 @@ def explanation_json(found: Explanation, query: PageQuery) -> dict[str, object]:
             "aggregation_type": found.metric.aggregation if found.metric else None,
             "units": to_plain(line.units),
             "events_count": line.events_count,
-            "events": [core_event(event) for event in found.events],
+            "events": [event_json(event) for event in found.events],
             "meta": page_meta(query, found.events_count),
         },
         "steps": line.steps,
@@ -91,12 +93,15 @@ def explanation_json(found: Explanation, query: PageQuery) -> dict[str, object]:
 
 
 async def adjustments(call: Call) -> object:
-    invoice = await get_invoice_of(call)
+    invoice_id = from_text("inv", call.path["id"], what="invoice")
+    invoice = await invoicing_store.find(call.tx, call.org_id, invoice_id)
+    if invoice is None:
+        raise NotFound("invoice not found", code="invoice_not_found")
     found = await corrections_of(call.tx, call.services.seams, invoice, now=call.now)
-    return {"adjustments": [adjustment_json(one) for one in found]}
+    return {"adjustments": [adjustment_json(one, invoice) for one in found]}
 
 
-def adjustment_json(one: Correction) -> dict[str, object]:
+def adjustment_json(one: Correction, invoice: Invoice) -> dict[str, object]:
     return {
         "lago_subscription_id": one.subscription_id,
         "from_datetime": one.period.start,
@@ -104,12 +109,8 @@ def adjustment_json(one: Correction) -> dict[str, object]:
         "status": one.status,
         "lago_invoice_id": one.invoice_id,
         "net_amount_cents": sum(line.amount_cents for line in one.lines),
-        "fees": [_fee(line) for line in one.lines],
+        "fees": [{**core_fee(line, invoice), "steps": line.steps} for line in one.lines],
     }
-
-
-def _fee(line: InvoiceLine) -> dict[str, object]:
-    return {**core_fee(line, None), "steps": line.steps}
 
 
 ENDPOINTS = (

@@ -1,0 +1,148 @@
+"""Events for periods that are invoiced already: the next invoice, or a credit note, says what they change."""
+
+from typing import Any
+
+import pytest
+
+from world import World, audit
+
+pytestmark = pytest.mark.database
+
+
+def charge(model: str = "standard", **more: Any) -> dict[str, Any]:
+    properties = more.pop("properties", {"amount": "1"})
+    return {"billable_metric_code": "tokens", "charge_model": model, "properties": properties, **more}
+
+
+GRADUATED = charge(
+    "graduated",
+    properties={
+        "graduated_ranges": [
+            {"from_value": 0, "to_value": 10, "per_unit_amount": "1", "flat_amount": "0"},
+            {"from_value": 11, "to_value": None, "per_unit_amount": "0.5", "flat_amount": "3"},
+        ]
+    },
+)
+VOLUME = charge(
+    "volume",
+    properties={
+        "volume_ranges": [
+            {"from_value": 0, "to_value": 10, "per_unit_amount": "1", "flat_amount": "0"},
+            {"from_value": 11, "to_value": None, "per_unit_amount": "0.5", "flat_amount": "0"},
+        ]
+    },
+)
+
+
+async def subscriber(world: World, *charges: object, **plan: Any) -> None:
+    await world.turn("2026-01-01")
+    await world.a_metric()
+    await world.a_plan(charges=list(charges), **plan)
+    await world.a_customer()
+    await world.subscribe("acme", "pro")
+
+
+async def corrections(world: World) -> list[tuple[str, int, str]]:
+    """(description, cents, start of the period) of the lines on the latest invoice that correct an earlier period."""
+    rows = await world.fetch(
+        """select l.description, l.amount_cents, l.period_start from invoice_lines l
+           join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
+           where l.org_id = $1 and l.adjusts_invoice_id is not null
+             and i.sequential_id = (select max(sequential_id) from invoices where org_id = $1)
+           order by l.position"""
+    )
+    return [
+        (row["description"], int(row["amount_cents"]), row["period_start"].date().isoformat()) for row in rows
+    ]
+
+
+async def first_invoice(world: World) -> str:
+    found = await world.get("/core/api/v1/invoices", per_page=100)
+    invoice_id = found["invoices"][-1]["lago_id"]
+    assert isinstance(invoice_id, str)
+    return invoice_id
+
+
+async def adjustments(world: World, invoice_id: str) -> list[tuple[str, int]]:
+    found = await world.get(f"/core/api/v1/invoices/{invoice_id}/adjustments")
+    return [(one["status"], one["net_amount_cents"]) for one in found["adjustments"]]
+
+
+async def test_late_usage_is_on_the_next_invoice_in_a_line_that_names_its_period(world: World) -> None:
+    await subscriber(world, charge())
+    await world.use("acme", 5)
+    await world.turn("2026-02-01")
+    await world.at("2026-02-10").use("acme", 7, timestamp="2026-01-20T00:00:00Z")
+    await world.use("acme", 2)
+    invoice_id = await first_invoice(world)
+    assert await adjustments(world, invoice_id) == [("pending", 700)]
+    await world.turn("2026-03-01")
+    assert await corrections(world) == [("tokens, correction", 700, "2026-01-01")]
+    assert (await world.last_invoice("acme"))["amount"] == 900
+    assert await adjustments(world, invoice_id) == [("invoiced", 700)]
+    await world.turn("2026-04-01")
+    assert await corrections(world) == [], "billed once"
+    await audit(world)
+
+
+async def test_tiers_are_walked_again_with_all_of_the_period(world: World) -> None:
+    """8 units at 1.00, then 7 more: 2 of them still at 1.00, 5 at 0.50, and the tier's flat amount."""
+    await subscriber(world, GRADUATED)
+    await world.use("acme", 8)
+    await world.turn("2026-02-01")
+    await world.use("acme", 7, timestamp="2026-01-20T00:00:00Z")
+    await world.turn("2026-03-01")
+    assert await corrections(world) == [("tokens, correction", 200 + 250 + 300, "2026-01-01")]
+    await audit(world)
+
+
+async def test_a_subscription_that_has_ended_is_billed_late_usage_by_itself(world: World) -> None:
+    await world.turn("2026-01-01")
+    await world.a_metric()
+    await world.a_plan(charges=[charge()])
+    await world.a_customer()
+    await world.subscribe("acme", "pro", ending_at="2026-02-01T00:00:00Z")
+    await world.at("2026-02-05T10:00:00Z").use("acme", 7, timestamp="2026-01-20T00:00:00Z")
+    await world.turn("2026-02-05T23:59:59Z")
+    assert len(await world.invoices("acme")) == 1
+    await world.turn("2026-02-06")
+    last = await world.last_invoice("acme")
+    assert (last["amount"], last["billing_reason"]) == (700, "late_usage")
+    assert await corrections(world) == [("tokens, correction", 700, "2026-01-01")]
+    await audit(world)
+
+
+async def test_late_usage_pays_the_taxes_of_the_day_it_is_billed(world: World) -> None:
+    await world.post(
+        "/core/api/v1/taxes",
+        {"tax": {"code": "vat", "name": "VAT", "rate": "20", "applied_to_organization": True}},
+    )
+    await subscriber(world, charge())
+    await world.turn("2026-02-01")
+    await world.use("acme", 5, timestamp="2026-01-20T00:00:00Z")
+    await world.turn("2026-03-01")
+    assert (await world.last_invoice("acme"))["amount"] == 600
+    await audit(world)
+
+
+async def test_a_fee_is_explained_with_its_events_and_its_steps(world: World) -> None:
+    await subscriber(world, GRADUATED)
+    for n, name in ((8, "a"), (7, "b")):
+        await world.use("acme", n, id=name)
+    await world.turn("2026-02-01")
+    invoice = await world.get(f"/core/api/v1/invoices/{await first_invoice(world)}")
+    (fee,) = [one for one in invoice["invoice"]["fees"] if one["item"]["type"] == "charge"]
+    found = (await world.get(f"/core/api/v1/fees/{fee['lago_id']}/explanation"))["explanation"]
+    assert [one["transaction_id"] for one in found["usage"]["events"]] == ["a", "b"]
+    assert found["amount_cents"] == 1000 + 250 + 300
+    assert sum(step["amount_cents"] for step in found["steps"]) == found["amount_cents"]
+    assert "0-10: 10 units at 1 USD each: 10 USD." in [
+        text.replace(" and a flat 0 USD", "") for text in found["sentences"]
+    ]
+    assert "That is 15.5 USD exactly." in found["sentences"]
+    assert found["price"]["charge_model"] == "graduated"
+    paged = (await world.get(f"/core/api/v1/fees/{fee['lago_id']}/explanation", per_page=1, page=2))[
+        "explanation"
+    ]
+    assert [one["transaction_id"] for one in paged["usage"]["events"]] == ["b"]
+    assert (await world.call("GET", "/core/api/v1/fees/nothing/explanation")).status == 404

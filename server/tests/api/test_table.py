@@ -21,6 +21,7 @@ PUBLIC = {
     "GET /openapi.json",
     "GET /docs",
     "GET /files/{workspace}/invoices/{file}",  # by its signature
+    "GET /files/{workspace}/credit_notes/{file}",  # likewise
 }
 
 

@@ -142,7 +142,6 @@ def a_credit_note(**changes: Any) -> CreditNoteDocument:
         credit_amount_cents=7000,
         refund_amount_cents=2500,
         offset_amount_cents=1300,
-        balance_amount_cents=6500,
         reason="Order cancellation",
         description="Cancelled on 9 Feb.",
     )

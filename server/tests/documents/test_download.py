@@ -1,15 +1,19 @@
 """PDFs through the API: by key, and by links that open without one."""
 
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from documents.builders import text_of
+from nozle_server.api.links import file_path
 from nozle_server.identity.operations import revoke_key
-from nozle_server.identity.signed_links import LIFETIME, LinkSigner
-from world import Answer, World
+from nozle_server.identity.signed_links import LIFETIME, LinkSigner, find_signer
+from nozle_server.invoicing.credit_notes.model import Reason
+from nozle_server.invoicing.credit_notes.operations import CreditNoteDraft, create_credit_note
+from world import Answer, World, instant
 
 pytestmark = pytest.mark.database
 
@@ -204,3 +208,46 @@ async def test_a_draft_has_a_marked_pdf_and_no_link(world: World) -> None:
     text = text_of(pdf.body)
     assert "Draft invoice" in text
     assert "DRAFT" in text
+
+
+async def test_a_credit_note_opens_by_its_link_and_not_by_another_kinds(world: World) -> None:
+    invoice = await _an_invoice(world)
+    shown = (await world.get(f"/core/api/v1/invoices/{invoice['lago_id']}"))["invoice"]
+    fee = next(one for one in shown["fees"] if one["amount_cents"] == 9900)
+    now = instant("2026-02-02")
+    draft = CreditNoteDraft(
+        reason=Reason.ORDER_CHANGE,
+        items=[(UUID(fee["lago_id"]), Decimal(900))],
+        offset_amount_cents=900,
+        description="Was ∂own.",
+    )
+    async with world.database.transaction() as tx:
+        note = await create_credit_note(
+            tx,
+            world.services.seams,
+            org_id=world.org_id,
+            invoice_id=UUID(shown["lago_id"]),
+            draft=draft,
+            now=now,
+        )
+        signer = await find_signer(tx, world.org_id)
+    assert signer is not None
+    path = file_path(world.org_id, "credit_notes", note.id)
+    query = signer.query(path, world.services.clock.now())
+    answer = await _open(world, f"{path}?{query}")
+    assert answer.status == 200
+    assert answer.headers["content-disposition"] == f'inline; filename="{note.number}.pdf"'
+    text = text_of(answer.body)
+    for part in (
+        f"Credit note {note.number}",
+        f"Credits invoice {invoice['number']}",
+        "$9.00 credited",
+        "Was ∂own.",
+    ):
+        assert part in text, part
+    assert "Offset against the invoice $9.00" in text
+    other_kind = await _open(world, f"{path.replace('credit_notes', 'invoices')}?{query}")
+    assert (other_kind.status, other_kind.code) == (403, "link_invalid")
+    missing = file_path(world.org_id, "credit_notes", uuid4())
+    answer = await _open(world, f"{missing}?{signer.query(missing, world.services.clock.now())}")
+    assert (answer.status, answer.code) == (404, "credit_note_not_found")

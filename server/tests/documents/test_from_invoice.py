@@ -10,10 +10,12 @@ import pytest
 from documents.builders import text_of
 from nozle_server.customers.model import Customer
 from nozle_server.documents import from_invoice
+from nozle_server.documents.from_credit_note import credit_note_document
 from nozle_server.documents.from_invoice import SubscriptionName, days_of, invoice_document, walk_of
 from nozle_server.documents.model import Days, InvoiceDocument
-from nozle_server.documents.render import render_invoice
+from nozle_server.documents.render import render_credit_note, render_invoice
 from nozle_server.identity.model import Mode, Organization
+from nozle_server.invoicing.credit_notes.model import CreditNote, CreditNoteItem, CreditStatus, Reason
 from nozle_server.invoicing.model import (
     AppliedTax,
     BillingReason,
@@ -358,3 +360,66 @@ def test_names_are_only_asked_of_what_is_on_the_invoice() -> None:
     unknown: dict[UUID, SubscriptionName] = {}
     with pytest.raises(KeyError):
         document_of(an_invoice(), subscriptions=unknown)
+
+
+def test_a_credit_note_takes_back_lines_of_its_invoice() -> None:
+    line, setup = (
+        a_line(taxes_rate=Decimal(19)),
+        a_line(subscription_id=None, description="Setup", period_start=None),
+    )
+    items = tuple(
+        CreditNoteItem(uuid4(), one.id, place, amount, Decimal(amount), END)
+        for place, (one, amount) in enumerate(((line, 400), (setup, 100)))
+    )
+    note = CreditNote(
+        org_id=ORG,
+        id=uuid4(),
+        invoice_id=uuid4(),
+        customer_id=CUSTOMER,
+        sequential_id=1,
+        number="HOO-001-007-CN001",
+        currency="EUR",
+        reason=Reason.ORDER_CHANGE,
+        description="Less was wanted.",
+        issuing_date=date(2026, 2, 3),
+        credit_status=CreditStatus.AVAILABLE,
+        refund_status=None,
+        coupons_adjustment_amount_cents=50,
+        coupons_adjustment_exact_amount_cents=Decimal(50),
+        sub_total_excluding_taxes_amount_cents=450,
+        taxes_amount_cents=86,
+        taxes_exact_amount_cents=Decimal("85.5"),
+        taxes_rate=Decimal(19),
+        total_amount_cents=536,
+        credit_amount_cents=536,
+        refund_amount_cents=0,
+        offset_amount_cents=0,
+        balance_amount_cents=100,
+        created_at=END,
+        updated_at=END,
+        applied_taxes=(AppliedTax(uuid4(), "vat", "VAT", None, Decimal(19), Decimal("450"), 86),),
+        items=items,
+    )
+    document = credit_note_document(
+        note,
+        an_invoice(),
+        {line.id: line, setup.id: setup},
+        a_customer(),
+        an_organization(),
+        subscriptions=NAMES,
+    )
+    assert [section.title for section in document.sections] == ["Pro", ""]
+    text = text_of(render_credit_note(document))
+    for part in (
+        "Credit note HOO-001-007-CN001",
+        "Credits invoice HOO-001-007",
+        "Reason Order change",
+        "Tokens 1 – 31 Jan 2026 19% 4.00",
+        "Setup 0% 1.00",
+        "Coupons −€0.50",
+        "VAT (19%) on €4.50 €0.86",
+        "Total credited €5.36",
+        "As credit on later invoices €5.36",
+        "Less was wanted.",
+    ):
+        assert part in text, part

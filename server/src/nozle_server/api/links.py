@@ -22,6 +22,12 @@ async def invoice_file_urls(call: Call, invoices: list[Invoice]) -> dict[UUID, s
     }
 
 
+async def credit_note_file_url(call: Call, note_id: UUID) -> str | None:
+    """A link to a credit note's PDF; None where no secret key is left to sign with."""
+    signer = await find_signer(call.tx, call.org_id)
+    return _url(call, signer, "credit_notes", note_id) if signer else None
+
+
 def file_path(org_id: UUID, kind: str, document_id: UUID) -> str:
     return f"/files/{org_id.hex}/{kind}/{document_id.hex}.pdf"
 

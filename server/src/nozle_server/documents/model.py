@@ -133,7 +133,6 @@ class CreditNoteDocument:
     credit_amount_cents: int = 0
     refund_amount_cents: int = 0
     offset_amount_cents: int = 0
-    balance_amount_cents: int | None = None
     reason: str | None = None
     description: str | None = None
     sections: tuple[Section, ...] = ()

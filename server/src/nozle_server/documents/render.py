@@ -55,6 +55,10 @@ _WIDEST_COLUMN = 112.0
 _LEAST_SCALE = 0.4
 
 _LONGEST_IN_HEAD = 44
+_LONGEST_AT_FOOT = 180
+# A line, or the totals, are kept on one page unless they could be longer than that.
+_LETTERS_KEPT = 600
+_TOTALS_KEPT = 20
 _WIDE_TOTAL = 26
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -77,6 +81,7 @@ def _compile(data: dict[str, Any], logo: bytes | None, day: date | None) -> byte
         **data,
         "faces": faces_for(_texts(data)),
         "wide_totals": wide,
+        "keep_totals": _fits_a_page(data["totals"]),
         "logo": list(logo) if logo else None,
     }
     moment = max(datetime.combine(day, time(), UTC), _EARLIEST) if day else _EARLIEST
@@ -123,14 +128,13 @@ def _invoice_data(document: InvoiceDocument) -> dict[str, object]:
             headline += f" {day_text(document.payment_due_date)}"
         subline = None
     return {
-        **_common(document, document.issuing_date),
+        **_common(document, document.issuing_date, document.notes),
         "billed": "Bill to",
         "facts": [[_clean(label), _clean(text)] for label, text in facts],
         "headline": headline,
         "subline": subline,
         "nothing": "Nothing was used or sold in this period.",
         "totals": _invoice_totals(document, due),
-        "notes": [_clean(note) for note in document.notes],
     }
 
 
@@ -155,23 +159,23 @@ def _credit_note_data(document: CreditNoteDocument) -> dict[str, object]:
     ):
         if amount:
             rows.append(_total(label, amount, currency))
-    if document.balance_amount_cents is not None:
-        rows.append(_total("Credit still left", document.balance_amount_cents, currency))
     return {
-        **_common(document, document.issuing_date),
+        **_common(document, document.issuing_date, [document.description] if document.description else []),
         "billed": "Credited to",
         "facts": [[label, _clean(text)] for label, text in facts],
         "headline": f"{money_text(document.total_amount_cents, currency)} credited",
         "subline": None,
         "nothing": "Nothing was credited.",
         "totals": rows,
-        "notes": [_clean(document.description)] if document.description else [],
     }
 
 
-def _common(document: InvoiceDocument | CreditNoteDocument, day: date | None) -> dict[str, object]:
+def _common(
+    document: InvoiceDocument | CreditNoteDocument, day: date | None, notes: Sequence[str]
+) -> dict[str, object]:
     number = _clean(document.number)
     merchant = _party(document.merchant)
+    foot, too_long = _foot(document)
     issued = f", issued {day_text(day)}" if day else ""
     return {
         "kind": _clean(document.kind),
@@ -180,11 +184,24 @@ def _common(document: InvoiceDocument | CreditNoteDocument, day: date | None) ->
         "summary": f"{_clean(document.kind)} {number} for {_clean(document.customer.name)}{issued}",
         "merchant": merchant,
         "customer": _party(document.customer),
-        "footer": _clean(document.footer or document.merchant.name),
+        "footer": foot,
+        "notes": [_clean(note) for note in notes] + too_long,
         "watermark": _clean(document.watermark) if document.watermark else None,
         "metadata": [[_clean(key), _clean(value)] for key, value in document.metadata],
         **_table(document.sections, document.currency),
     }
+
+
+def _fits_a_page(totals: Sequence[Mapping[str, Any]]) -> bool:
+    return len(totals) <= _TOTALS_KEPT and sum(len(row["label"]) for row in totals) <= _LETTERS_KEPT
+
+
+def _foot(document: InvoiceDocument | CreditNoteDocument) -> tuple[str, list[str]]:
+    """What stands at the foot of each page, and what is too long for it and follows the totals."""
+    footer = _clean(document.footer or "")
+    if len(footer) > _LONGEST_AT_FOOT or footer.count("\n") > 1:
+        return _clean(document.merchant.name)[:_LONGEST_AT_FOOT], [footer]
+    return footer or _clean(document.merchant.name)[:_LONGEST_AT_FOOT], []
 
 
 def _party(party: Party) -> dict[str, object]:
@@ -249,6 +266,7 @@ def _line(line: DocumentLine, columns: _Columns, currency: str) -> dict[str, Any
     return {
         "label": _clean(line.label),
         "details": [_clean(detail) for detail in details if detail],
+        "keep": len(line.label) + sum(len(detail) for detail in details if detail) <= _LETTERS_KEPT,
         "cells": columns.choose(
             units_text(line.units) if line.units is not None else "",
             price_text(line.unit_price, currency) if line.unit_price is not None else "",

@@ -1,5 +1,6 @@
 """What is printed of an invoice: gathers it, its customer, its organization and the names that its lines refer to."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from nozle_server.catalog.plan_store import plan_names
@@ -10,7 +11,7 @@ from nozle_server.documents.model import InvoiceDocument
 from nozle_server.identity.queries import get_organization
 from nozle_server.infra.database import Tx
 from nozle_server.invoicing import store as invoices
-from nozle_server.invoicing.model import Invoice, InvoiceStatus
+from nozle_server.invoicing.model import Invoice, InvoiceLine, InvoiceStatus
 from nozle_server.subscriptions import store as subscriptions
 
 # A closed invoice came to nothing and is not shown anywhere.
@@ -39,11 +40,8 @@ async def invoice_document_of(tx: Tx, invoice: Invoice) -> InvoiceDocument:
     org_id = invoice.org_id
     customer = await customers.find_by_id(tx, org_id, invoice.customer_id)
     assert customer is not None, "an invoice has a customer"
-    names: dict[UUID, SubscriptionName] = {}
     numbers: dict[UUID, str] = {}
     for line in invoice.lines:
-        if line.subscription_id and line.subscription_id not in names:
-            names[line.subscription_id] = await _name(tx, org_id, line.subscription_id)
         if line.adjusts_invoice_id and line.adjusts_invoice_id not in numbers:
             adjusted = await invoices.find(tx, org_id, line.adjusts_invoice_id)
             assert adjusted is not None, "an adjustment refers to an invoice"
@@ -52,15 +50,23 @@ async def invoice_document_of(tx: Tx, invoice: Invoice) -> InvoiceDocument:
         invoice,
         customer,
         await get_organization(tx, org_id),
-        subscriptions=names,
+        subscriptions=await subscription_names(tx, org_id, invoice.lines),
         invoice_numbers=numbers,
     )
 
 
-async def _name(tx: Tx, org_id: UUID, subscription_id: UUID) -> SubscriptionName:
-    subscription = await subscriptions.get(tx, org_id, subscription_id)
-    _, plan_name = await plan_names(tx, org_id, subscription.plan_id)
-    return SubscriptionName(subscription.name or plan_name, subscription.external_id)
+async def subscription_names(
+    tx: Tx, org_id: UUID, lines: Iterable[InvoiceLine]
+) -> dict[UUID, SubscriptionName]:
+    """What the subscriptions of these lines are called on paper."""
+    names: dict[UUID, SubscriptionName] = {}
+    for line in lines:
+        if line.subscription_id and line.subscription_id not in names:
+            subscription = await subscriptions.get(tx, org_id, line.subscription_id)
+            _, plan_name = await plan_names(tx, org_id, subscription.plan_id)
+            title = subscription.name or plan_name
+            names[line.subscription_id] = SubscriptionName(title, subscription.external_id)
+    return names
 
 
 async def _get(tx: Tx, org_id: UUID, invoice_id: UUID, statuses: frozenset[InvoiceStatus]) -> Invoice:

@@ -1,6 +1,9 @@
-"""Documents as files: the PDF of an invoice, by key or by a signed link that a browser opens."""
+"""Documents as files: the PDF of an invoice or a credit note, by key or by a signed link that a browser opens."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -12,9 +15,11 @@ from nozle_server.api.shapes import ANY_OBJECT, shape
 from nozle_server.core.errors import NotAllowed
 from nozle_server.core.ids import from_text
 from nozle_server.customers.store import find_by_id
-from nozle_server.documents.model import InvoiceDocument
-from nozle_server.documents.render import render_invoice
+from nozle_server.documents.model import CreditNoteDocument, InvoiceDocument
+from nozle_server.documents.render import render_credit_note, render_invoice
 from nozle_server.identity.signed_links import check_link
+from nozle_server.infra.database import Tx
+from nozle_server.workflows.credit_note_document import credit_note_document_of, get_credit_note
 from nozle_server.workflows.invoice_document import (
     get_issued_invoice,
     get_shown_invoice,
@@ -47,24 +52,39 @@ async def invoice_pdf(call: Call) -> object:
 
 
 async def linked_invoice(call: Call) -> object:
-    """Outside the request's transaction: no connection is held while the page is drawn."""
+    async with _opened(call, "invoices") as (tx, org_id, invoice_id):
+        document = await invoice_document_of(tx, await get_issued_invoice(tx, org_id, invoice_id))
+    return await _pdf(document)
+
+
+async def linked_credit_note(call: Call) -> object:
+    async with _opened(call, "credit_notes") as (tx, org_id, note_id):
+        document = await credit_note_document_of(tx, await get_credit_note(tx, org_id, note_id))
+    return await _pdf(document)
+
+
+@asynccontextmanager
+async def _opened(call: Call, kind: str) -> AsyncIterator[tuple[Tx, UUID, UUID]]:
+    """The organization and document that a link names, once its signature is checked.
+
+    Outside the request's transaction, so that no connection is held while the page is drawn.
+    """
     query: LinkQuery = call.query
-    org_id, invoice_id = _hex(call.path["workspace"]), _hex(call.path["file"].removesuffix(".pdf"))
+    org_id, document_id = _hex(call.path["workspace"]), _hex(call.path["file"].removesuffix(".pdf"))
     async with call.services.database.snapshot() as tx:
         await check_link(
             tx,
             org_id=org_id,
             key_id=_hex(query.key),
-            path=file_path(org_id, "invoices", invoice_id),
+            path=file_path(org_id, kind, document_id),
             expires=query.expires,
             signature=query.signature,
             real_now=call.received_at,
         )
-        document = await invoice_document_of(tx, await get_issued_invoice(tx, org_id, invoice_id))
-    return await _pdf(document)
+        yield tx, org_id, document_id
 
 
-async def _pdf(document: InvoiceDocument) -> Reply:
+async def _pdf(document: InvoiceDocument | CreditNoteDocument) -> Reply:
     # A browser shows it in its tab and saves it under the invoice's number, reduced to what every system takes as a name.
     name = "".join(
         one if one.isascii() and (one.isalnum() or one in "-_.") else "-" for one in document.number
@@ -75,7 +95,12 @@ async def _pdf(document: InvoiceDocument) -> Reply:
         "referrer-policy": "no-referrer",
         "x-content-type-options": "nosniff",
     }
-    return Reply(raw=await asyncio.to_thread(render_invoice, document), headers=headers)
+    draw = (
+        partial(render_invoice, document)
+        if isinstance(document, InvoiceDocument)
+        else partial(render_credit_note, document)
+    )
+    return Reply(raw=await asyncio.to_thread(draw), headers=headers)
 
 
 def _hex(text: str) -> UUID:
@@ -137,6 +162,20 @@ ENDPOINTS = (
         mounts=(Mount.ROOT,),
         summary="Open a signed link to an invoice's PDF",
         tag="Invoices",
+        query=LinkQuery,
+        media_type=_PDF,
+        reply_schema=_BYTES,
+        errors=(403, 404),
+        transaction=False,
+    ),
+    Endpoint(
+        method="GET",
+        path="/files/{workspace}/credit_notes/{file}",
+        handler=linked_credit_note,
+        scope=Scope.PUBLIC,
+        mounts=(Mount.ROOT,),
+        summary="Open a signed link to a credit note's PDF",
+        tag="Credit notes",
         query=LinkQuery,
         media_type=_PDF,
         reply_schema=_BYTES,

@@ -8,12 +8,17 @@ from uuid import UUID
 
 import pytest
 
+from nozle_server.api.app import build_app
+from nozle_server.bootstrap import build_services
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.ids import new_id
+from nozle_server.identity.model import Mode
 from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.job_queue import JobQueue, enqueue
+from nozle_server.infra.settings import Settings
 from nozle_server.jobs.worker import Worker
+from world import Client, open_world
 
 pytestmark = pytest.mark.database
 
@@ -153,3 +158,21 @@ async def test_the_partitions_of_the_coming_days_are_made(fresh_database: Databa
     name = f"events_{datetime.now(UTC) + DAY:%Y%m%d}"
     async with fresh_database.connection() as connection:
         assert await connection.fetchval("select to_regclass($1) is not null", name)
+
+
+async def test_thresholds_of_wallets_are_looked_at_in_real_time(fresh_database: Database) -> None:
+    """Usage takes a wallet to its threshold without moving it; organizations on a test clock wait for their turn."""
+    services = build_services(fresh_database, Settings(), SystemClock())
+    client = Client(build_app(services))
+    worlds = [await open_world(client, services, mode) for mode in (Mode.LIVE, Mode.TEST)]
+    rules = [{"trigger": "threshold", "threshold_credits": "5", "granted_credits": "10"}]
+    for world in worlds:
+        await world.a_customer()
+        await world.a_wallet(granted_credits="1", recurring_transaction_rules=rules)
+    await worlds[1].turn("2030-01-01")
+    drain = Drained()
+    async with working(fresh_database, drain):
+        await run_job(fresh_database, "wallets")
+    assert drain.organizations == [worlds[0].org_id]
+    due_kinds = [await world.fetch("select kind from due_items where org_id = $1") for world in worlds]
+    assert [[row["kind"] for row in rows] for rows in due_kinds] == [["wallet_threshold"], []]

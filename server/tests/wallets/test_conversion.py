@@ -1,11 +1,12 @@
 """Credits and money: exact where money is kept, rounded where it is shown or invoiced."""
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nozle_server.core.rounding import EXACT
 from nozle_server.wallets.conversion import (
     credits_of,
     from_cents,
@@ -85,4 +86,7 @@ def test_credits_of_money_never_miss_by_more_than_the_last_place(
     cents: int, rate: Decimal, currency: str
 ) -> None:
     amount = from_cents(cents, currency)
-    assert abs(credits_of(amount, rate) * rate - amount) <= rate * Decimal("0.0000000000005")
+    with localcontext(EXACT):
+        missed = credits_of(amount, rate) * rate - amount
+        # Half of the twelfth place, and the 24 places that quotients are kept to.
+        assert abs(missed) <= rate * Decimal("0.000000000000500000000001")

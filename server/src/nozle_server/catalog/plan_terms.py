@@ -219,6 +219,7 @@ def _prices(version: PlanVersion) -> PlanVersion:
     return replace(
         version,
         id=_NOTHING,
+        overrides=None,
         version=0,
         created_at=start,
         charges=tuple(

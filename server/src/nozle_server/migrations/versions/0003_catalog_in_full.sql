@@ -43,13 +43,13 @@ create unique index plan_versions_number on plan_versions (org_id, plan_id, vers
 
 alter table plans add column metadata jsonb;
 
--- Subscribers of older versions of a plan move to another one, each when its billing period ends. What became of a
--- migration follows from its items and their subscriptions; only its cancellation is told here.
+-- Subscribers of other versions of a plan move to one of its versions, each when its billing period ends: by then a
+-- subscription on that version follows it. What became of a migration is seen from those; only its cancellation is told.
 create table plan_version_migrations (
     org_id uuid not null,
     id uuid not null,
     plan_id uuid not null,
-    -- Null: from every version below the target.
+    -- Null: from every other version.
     from_version integer,
     to_version_id uuid not null,
     created_at timestamptz not null,
@@ -64,21 +64,17 @@ create table plan_version_migration_items (
     org_id uuid not null,
     migration_id uuid not null,
     subscription_id uuid not null,
-    from_version_id uuid not null,
-    status text not null check (status in ('pending', 'succeeded', 'skipped', 'canceled')),
-    skip_reason text check ((skip_reason is not null) = (status = 'skipped')),
-    -- When the subscription moves, and once it has, when it moved.
-    effective_at timestamptz check ((effective_at is null) = (status = 'skipped')),
+    -- The subscription that follows it; itself, where it had not begun and simply begins on the other version.
+    successor_id uuid,
+    skip_reason text,
+    effective_at timestamptz,
     primary key (org_id, migration_id, subscription_id),
     foreign key (org_id, migration_id) references plan_version_migrations (org_id, id),
     foreign key (org_id, subscription_id) references subscriptions (org_id, id),
-    foreign key (org_id, from_version_id) references plan_versions (org_id, id)
+    foreign key (org_id, successor_id) references subscriptions (org_id, id),
+    check ((successor_id is null) = (skip_reason is not null)),
+    check ((successor_id is null) = (effective_at is null))
 );
-create unique index plan_version_migration_next on plan_version_migration_items (org_id, subscription_id)
-    where status = 'pending';
--- Which version a subscription was on at an instant of its past.
-create index plan_version_migration_moves on plan_version_migration_items (org_id, subscription_id, effective_at)
-    where status = 'succeeded';
 
 -- The latest operation on each value of a unique count, in order of the events' time: a value that is removed is kept with
 -- `present` false, so that an operation that comes late finds what stands above it. `was_present` is what it was before

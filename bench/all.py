@@ -3,7 +3,8 @@
 import can
 import deduct
 import events
+import invoices
 from harness.bench import main
 
 if __name__ == "__main__":
-    main(can.measure, deduct.measure, events.measure, description=__doc__)
+    main(can.measure, deduct.measure, events.measure, invoices.measure, description=__doc__)

@@ -18,17 +18,20 @@ from harness.server import Server, serving
 
 CONNECTIONS = (1, 16, 64)
 SECONDS, MAX_SECONDS = 5, 300
+SUBSCRIPTIONS, QUICK_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS = 10_000, 500, 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a file measures with: a fresh server, a connection to its database, and how long for each figure."""
+    """What a file measures with: a fresh server, a connection to its database, how long for each figure, and how many
+    subscriptions fall due at once."""
 
     server: Server
     database: asyncpg.Connection
     report: Report
     seconds: int
     connections: tuple[int, ...]
+    subscriptions: int
 
 
 Part = Callable[[Bench], Awaitable[None]]
@@ -42,15 +45,25 @@ def main(*parts: Part, description: str) -> None:
     parser.add_argument(
         "--seconds", type=int, default=SECONDS, help=f"of load for each figure (default: {SECONDS})"
     )
-    parser.add_argument("--quick", action="store_true", help="1 second, no 64 connections, install nothing")
+    parser.add_argument(
+        "--subscriptions",
+        type=int,
+        help=f"that are billed (default: {SUBSCRIPTIONS:,}; {QUICK_SUBSCRIPTIONS} if quick)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="1 second, no 64 connections, few subscriptions, install nothing"
+    )
     options = parser.parse_args()
     if not 1 <= options.seconds <= MAX_SECONDS:
         parser.error(f"--seconds is 1 to {MAX_SECONDS}")
+    subscriptions = options.subscriptions or (QUICK_SUBSCRIPTIONS if options.quick else SUBSCRIPTIONS)
+    if not 1 <= subscriptions <= MAX_SUBSCRIPTIONS:
+        parser.error(f"--subscriptions is 1 to {MAX_SUBSCRIPTIONS:,}")
     report = Report(as_json=options.json)
     seconds, connections = (1, CONNECTIONS[:-1]) if options.quick else (options.seconds, CONNECTIONS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(parts, report, seconds, connections, install=not options.quick))
+            runner.run(_run(parts, report, seconds, connections, subscriptions, install=not options.quick))
     except BenchError as error:
         sys.exit(f"bench: {error}")
     except asyncio.CancelledError:
@@ -59,7 +72,13 @@ def main(*parts: Part, description: str) -> None:
 
 
 async def _run(
-    parts: Sequence[Part], report: Report, seconds: int, connections: tuple[int, ...], *, install: bool
+    parts: Sequence[Part],
+    report: Report,
+    seconds: int,
+    connections: tuple[int, ...],
+    subscriptions: int,
+    *,
+    install: bool,
 ) -> None:
     _end_on_signals()
     if install:
@@ -73,7 +92,7 @@ async def _run(
                     for fact in machine.describe(await database.fetchval("select version()")):
                         report.say(fact)
                     report.say(f"load:       {load.generator()}, {seconds} s a figure, on the same cores")
-                await part(Bench(server, database, report, seconds, connections))
+                await part(Bench(server, database, report, seconds, connections, subscriptions))
             finally:
                 with contextlib.suppress(OSError, asyncpg.PostgresError):
                     await database.close()

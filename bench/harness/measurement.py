@@ -12,13 +12,13 @@ class BenchError(Exception):
 class Measurement:
     """`n` good answers in `seconds`; `refused` were answered otherwise (HTTP status 400 and above).
 
-    The times are those of all answers, and 0 when there were none.
+    The times are those of all answers, and 0 when there were none; None where only the whole was timed.
     """
 
     n: int
     seconds: float
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
     refused: int = 0
 
     @property

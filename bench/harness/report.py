@@ -56,8 +56,8 @@ class Figure:
             "ratio": None if self.ratio is None else round(self.ratio, 4),
             "n": product.n * self.each,
             "connections": self.connections,
-            "p50_ms": round(product.p50_ms, 3),
-            "p99_ms": round(product.p99_ms, 3),
+            "p50_ms": _rounded(product.p50_ms),
+            "p99_ms": _rounded(product.p99_ms),
             "refused": product.refused,
         }
         if yardstick is None:
@@ -66,22 +66,63 @@ class Figure:
             **shown,
             "yardstick_value": round(yardstick.per_second * self.each, 1),
             "yardstick_n": yardstick.n * self.each,
-            "yardstick_p50_ms": round(yardstick.p50_ms, 3),
-            "yardstick_p99_ms": round(yardstick.p99_ms, 3),
+            "yardstick_p50_ms": _rounded(yardstick.p50_ms),
+            "yardstick_p99_ms": _rounded(yardstick.p99_ms),
         }
 
     def to_row(self) -> str:
         product, yardstick = self.measurement, self.yardstick.measurement
-        row = f"{self.connections:>11} {self.value:>10,.0f} {product.p50_ms:>9.2f} {product.p99_ms:>9.2f}"
+        row = f"{self.connections:>11} {self.value:>10,.0f} {_ms(product.p50_ms)} {_ms(product.p99_ms)}"
         row += f"   {self.yardstick.name:<26}"
         if yardstick is None or self.ratio is None:
             row += f" skipped: {self.yardstick.skipped}"
         else:
-            row += f" {self.yardstick_value:>10,.0f} {yardstick.p50_ms:>9.2f} {yardstick.p99_ms:>9.2f} {self.ratio:>7.3f}"
+            row += f" {self.yardstick_value:>10,.0f} {_ms(yardstick.p50_ms)} {_ms(yardstick.p99_ms)} {self.ratio:>7.3f}"
             row += f" {product.n * self.each:>9,}"
         if product.refused:
             row += f"   {product.refused:,} REFUSED"
         return row
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)
+
+
+def _ms(milliseconds: float | None) -> str:
+    return f"{'-':>9}" if milliseconds is None else f"{milliseconds:>9.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Something that was looked at while it ran, and not a speed; the yardstick is an earlier look."""
+
+    name: str
+    value: float
+    unit: str
+    yardstick: str
+    yardstick_value: float
+    n: int
+
+    @property
+    def ratio(self) -> float:
+        return self.value / self.yardstick_value
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "value": round(self.value, 1),
+            "unit": self.unit,
+            "yardstick": self.yardstick,
+            "ratio": round(self.ratio, 4),
+            "n": self.n,
+            "yardstick_value": round(self.yardstick_value, 1),
+        }
+
+    def to_row(self) -> str:
+        return (
+            f"{self.name}: {self.value:,.1f} {self.unit}, {self.yardstick} {self.yardstick_value:,.1f} {self.unit},"
+            f" ratio {self.ratio:.3f} (N = {self.n:,})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +152,7 @@ class Report:
         if not self._as_json:
             print(_HEADER, flush=True)
 
-    def add(self, figure: Figure) -> None:
+    def add(self, figure: Figure | Reading) -> None:
         print(json.dumps(figure.to_json()) if self._as_json else figure.to_row(), flush=True)
 
     def check(self, check: Check) -> None:

@@ -37,8 +37,9 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where it listens, where its database does (a libpq URL), and what its commands need to know."""
+    """Its process, where it listens, where its database does (a libpq URL), and what its commands need to know."""
 
+    pid: int
     port: int
     database_url: str
     environment: dict[str, str]
@@ -69,7 +70,7 @@ async def serving() -> AsyncIterator[Server]:
                 database_url = find_running(folder)
                 if port is None or database_url is None:
                     raise BenchError("the server did not start")
-                yield Server(port, database_url, environment)
+                yield Server(process.pid, port, database_url, environment)
             except BenchError as error:
                 raise BenchError(f"{error}\n{_end_of(log)}") from None
 
@@ -104,3 +105,12 @@ async def _port_of(process: asyncio.subprocess.Process) -> int | None:
 def _end_of(log: Path) -> str:
     """What the server said last, for whoever has to find out what went wrong."""
     return log.read_text(errors="replace")[-2000:]
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process; 0 where the system does not tell."""
+    try:
+        found = re.search(r"^VmRSS:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1]) / 1024 if found else 0.0

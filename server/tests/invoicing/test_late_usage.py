@@ -146,3 +146,71 @@ async def test_a_fee_is_explained_with_its_events_and_its_steps(world: World) ->
     ]
     assert [one["transaction_id"] for one in paged["usage"]["events"]] == ["b"]
     assert (await world.call("GET", "/core/api/v1/fees/nothing/explanation")).status == 404
+
+
+async def test_what_becomes_cheaper_is_given_back_by_a_credit_note(world: World) -> None:
+    """10 units of 1.00; one more and all 11 cost 0.50: 4.50 less."""
+    await subscriber(world, VOLUME, amount_cents=100)
+    await world.use("acme", 10)
+    await world.turn("2026-02-01")
+    await world.use("acme", 1, timestamp="2026-01-20T00:00:00Z")
+    invoice_id = await first_invoice(world)
+    assert await adjustments(world, invoice_id) == [("pending", -450)]
+    await world.turn("2026-03-01")
+    assert await corrections(world) == []
+    notes = await world.fetch("select total_amount_cents, invoice_id from credit_notes where org_id = $1")
+    assert [(int(one["total_amount_cents"]), str(one["invoice_id"])) for one in notes] == [(450, invoice_id)]
+    assert await adjustments(world, invoice_id) == [("credited", -450)]
+    await world.use("acme", 1, timestamp="2026-01-21T00:00:00Z")
+    await world.turn("2026-04-01")
+    assert await corrections(world) == [("tokens, correction", 50, "2026-01-01")]
+    await audit(world)
+
+
+async def test_a_minimum_that_was_charged_pays_for_late_usage_first(world: World) -> None:
+    """Of a minimum of 10.00, 4.00 were used: 3.00 more change nothing, 8.00 more come to 2.00."""
+    await subscriber(world, charge(min_amount_cents=1000))
+    await world.use("acme", 4)
+    await world.turn("2026-02-01")
+    await world.use("acme", 3, timestamp="2026-01-20T00:00:00Z")
+    await world.turn("2026-03-01")
+    assert sum(cents for _, cents, _ in await corrections(world)) == 0
+    await world.use("acme", 5, timestamp="2026-01-21T00:00:00Z")
+    await world.turn("2026-04-01")
+    assert sum(cents for _, cents, _ in await corrections(world)) == 200
+    await audit(world)
+
+
+async def test_a_commitment_that_was_charged_pays_for_late_usage_first(world: World) -> None:
+    """A commitment of 10.00 with 6.00 used: 3.00 late are covered, 4.00 later ones cost 3.00."""
+    await subscriber(world, charge(), minimum_commitment={"amount_cents": 1000})
+    await world.use("acme", 6)
+    await world.turn("2026-02-01")
+    assert (await world.last_invoice("acme"))["amount"] == 1000
+    await world.use("acme", 3, timestamp="2026-01-20T00:00:00Z")
+    await world.use("acme", 10)
+    await world.turn("2026-03-01")
+    assert [cents for _, cents, _ in await corrections(world)] == [300, -300]
+    await world.use("acme", 4, timestamp="2026-01-21T00:00:00Z")
+    await world.use("acme", 10)
+    await world.turn("2026-04-01")
+    assert [cents for _, cents, _ in await corrections(world)] == [400, -100]
+    await audit(world)
+
+
+async def test_usage_that_comes_while_the_invoice_is_a_draft_is_on_it(world: World) -> None:
+    await world.settings(invoice_grace_period=3)
+    await subscriber(world, charge())
+    await world.use("acme", 5)
+    await world.turn("2026-02-01")
+    assert (await world.last_invoice("acme"))["status"] == "draft"
+    stored = await world.at("2026-02-02").use("acme", 7, timestamp="2026-01-20T00:00:00Z")
+    assert stored["billing_status"] == "counted"
+    await world.turn("2026-02-04")
+    last = await world.last_invoice("acme")
+    assert (last["status"], last["amount"], last["issuing_date"]) == ("open", 1200, "2026-02-04")
+    late = await world.use("acme", 1, timestamp="2026-01-20T00:00:00Z")
+    assert late["billing_status"] == "late"
+    await world.turn("2026-03-04")
+    assert await corrections(world) == [("tokens, correction", 100, "2026-01-01")]
+    await audit(world)

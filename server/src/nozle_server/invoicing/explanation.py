@@ -158,6 +158,11 @@ def _fixed_fee(step: Step, line: InvoiceLine, money: _Money) -> str:
 
 def _proration(step: Step, line: InvoiceLine, money: _Money) -> str:
     del line
+    if "full_amount_cents" not in step:
+        units, days = to_plain(Decimal(str(step["units"]))), step["days"]
+        return (
+            f"By the days they were there it counts as {units} units ({days} of {step['whole_days']} days)."
+        )
     full = money(step["full_amount_cents"])
     return f"{step['days']} of {step['whole_days']} days of {full}: {money(step['amount_cents'])}."
 
@@ -168,6 +173,26 @@ def _commitment(step: Step, line: InvoiceLine, money: _Money) -> str:
     if step["days"] != step["whole_days"]:
         text += f", for {step['days']} of {step['whole_days']} days {money(step['committed_cents'])}"
     return f"{text}; {money(step['billed_cents'])} are billed, {money(step['amount_cents'])} are missing."
+
+
+def _weighted_sum(step: Step, line: InvoiceLine, money: _Money) -> str:
+    del line, money
+    units, seconds = to_plain(Decimal(str(step["units"]))), to_plain(Decimal(str(step["unit_seconds"])))
+    return f"{seconds} unit seconds over {step['whole_seconds']} seconds of the period: {units} units."
+
+
+def _rounded_units(step: Step, line: InvoiceLine, money: _Money) -> str:
+    del line, money
+    before, after = to_plain(Decimal(str(step["units_before"]))), to_plain(Decimal(str(step["units"])))
+    return f"The metric rounds {before} units to {after}."
+
+
+def _minimum(step: Step, line: InvoiceLine, money: _Money) -> str:
+    del line
+    return (
+        f"The charge costs at least {money(step['minimum_cents'])}; {money(step['used_cents'])} were used:"
+        f" {money(step['amount_cents'])} are missing."
+    )
 
 
 def _correction(step: Step, line: InvoiceLine, money: _Money) -> str:
@@ -201,7 +226,9 @@ _SENTENCES: Mapping[str, Callable[[Step, InvoiceLine, _Money], str]] = {
     "transaction_maximum": _amount("Taken off where an event's price was above its maximum"),
     "floor_at_zero": _amount("Raised to zero, as no line is negative"),
     "before_event": _amount("Taken off, as it was paid with earlier events"),
-    "minimum": _amount("Missing of the minimum"),
+    "minimum": _minimum,
+    "weighted_sum": _weighted_sum,
+    "rounding": _rounded_units,
     "proration": _proration,
     "commitment": _commitment,
     "correction": _correction,

@@ -73,7 +73,11 @@ async def bill(
     draft = _draft(org_id, [part for part in parts if part.lines or part.billed.reason in _ENDING])
     if draft is None:
         return None
+    apart = [line for line in draft.lines if belongs_on_no_invoice(line)]
+    draft = replace(draft, lines=tuple(line for line in draft.lines if not belongs_on_no_invoice(line)))
     invoice = await issue_invoice(tx, seams, draft, now=now or at, rewrite=rewrite, final=final)
+    if rewrite is None:
+        await invoicing_store.insert_lines(tx, apart)
     for correction in corrections:
         await give_back(tx, seams, correction, now=now or at)
     return invoice
@@ -336,6 +340,11 @@ class _Billing:
             replaced=self.billed.replaced,
         )
         return [] if line is None else [line]
+
+
+def belongs_on_no_invoice(line: InvoiceLine) -> bool:
+    """Usage paid in advance that is not invoiced: a fee by itself."""
+    return line.kind is LineKind.CHARGE and line.pay_in_advance
 
 
 def _draft(org_id: UUID, parts: Sequence[_Part]) -> InvoiceDraft | None:

@@ -17,7 +17,7 @@ from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.explanation import Context, invoice_sentences, sentences
 from nozle_server.invoicing.model import Invoice, InvoiceLine
 from nozle_server.metering import store as metering_store
-from nozle_server.rating.filters import in_order_of_match
+from nozle_server.rating.filters import conditions, in_order_of_match
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,8 @@ async def _events(
         metric_id=metric.id,
         start=line.period_start,
         end=line.period_end,
-        matching=charge_filter.values if charge_filter else {},
-        not_matching=[one.values for one in ordered[:place]],
+        matching=conditions(charge_filter, metric) if charge_filter else {},
+        not_matching=[conditions(one, metric) for one in ordered[:place]],
         group=line.grouped_by,
         limit=limit,
         offset=offset,

@@ -36,7 +36,8 @@ def _why_nothing_runs(facts: Facts) -> Reason:
     if not ended:
         return Reason.NO_SUBSCRIPTION
     latest = max(ended, key=lambda one: one.started_at)
-    return Reason.SUBSCRIPTION_CANCELLED if latest.status is Status.CANCELED else Reason.SUBSCRIPTION_EXPIRED
+    cancelled = latest.cancelled or latest.status is Status.CANCELED
+    return Reason.SUBSCRIPTION_CANCELLED if cancelled else Reason.SUBSCRIPTION_EXPIRED
 
 
 def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:

@@ -40,7 +40,7 @@ class SubscriptionFacts:
     """One subscription as it bears on the question. `right` None: its plan does not have the feature.
 
     `used` is the metric's usage in the current period; `price` how the plan would price the next unit, if it does, and
-    `priced_units` the usage that this price has priced so far.
+    `priced_units` the usage that this price has priced so far. `cancelled`: somebody ended it; it did not run out.
     """
 
     status: Status
@@ -51,6 +51,7 @@ class SubscriptionFacts:
     price: ChargeModel | None
     priced_units: Decimal
     currency: str
+    cancelled: bool = False
 
     def is_active_at(self, now: datetime) -> bool:
         return (

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import Charge, PlanVersion
+from nozle_server.core.rounding import EXACT
 from nozle_server.costs import queries as costs
 from nozle_server.entitlements import store
 from nozle_server.entitlements.decision import decide
@@ -103,8 +104,8 @@ async def _subscription_facts(
     version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
     charge = version.charge_for(asked.metric_id) if asked.metric_id else None
     matched = best_match(charge.filters, question.metadata) if charge else None
-    used = rounded(_used(one, version, now), *asked.rounding)
-    priced = used
+    used = rounded(_used(asked, one, version, now), *asked.rounding)
+    priced = rounded(_own(one, version, now), *asked.rounding)
     if economics and charge and depends_on_filters(charge) and subscription.is_active_at(now):
         period = subscription.period_at(now, version.usage_interval)
         priced = await economics.positions.get(
@@ -124,6 +125,7 @@ async def _subscription_facts(
         price=matched.model if matched else charge.model if charge else None,
         priced_units=priced,
         currency=version.currency,
+        cancelled=subscription.canceled_at is not None,
     )
 
 
@@ -144,7 +146,45 @@ def _right(asked: Asked, one: AskedSubscription, charge: Charge | None) -> PlanR
     )
 
 
-def _used(one: AskedSubscription, version: PlanVersion, now: datetime) -> Decimal:
+def _used(asked: Asked, one: AskedSubscription, version: PlanVersion, now: datetime) -> Decimal:
+    """Usage in the period that runs. Where a change of plan began it in the midst of a billing period, what the plans
+    before used of that counts too: an upgrade raises a limit and does not hand it out anew."""
+    subscription = one.subscription
+    used = _own(one, version, now)
+    start = _period_start(subscription, version, now)
+    if one.carried is not None or start is None or start != subscription.started_at:
+        return used
+    began = subscription.calendar(version.usage_interval).period_at(start).start
+    for before in _chain(asked, subscription):
+        for counter_start, units in before.counters:
+            if counter_start >= began:
+                used = _together(asked.aggregation, used, units)
+    return used
+
+
+def _together(aggregation: str | None, used: Decimal, before: Decimal) -> Decimal:
+    """Both parts of a period. Sums and counts add up. So do unique counts, which counters cannot tell apart: a value seen
+    under both plans counts twice here (and once on each invoice)."""
+    if aggregation == "max_agg":
+        return max(used, before)
+    if aggregation == "latest_agg":
+        return used or before
+    return EXACT.add(used, before)
+
+
+def _chain(asked: Asked, subscription: Subscription) -> list[AskedSubscription]:
+    """The subscriptions that this one took the place of, the latest first."""
+    by_id = {one.subscription.id: one for one in asked.subscriptions}
+    chain = []
+    previous = subscription.previous_subscription_id
+    while previous is not None and (before := by_id.get(previous)) is not None:
+        chain.append(before)
+        previous = before.subscription.previous_subscription_id
+    return chain
+
+
+def _own(one: AskedSubscription, version: PlanVersion, now: datetime) -> Decimal:
+    """Usage of this subscription alone."""
     if one.carried is not None:
         return one.carried if one.subscription.is_active_at(now) else Decimal(0)
     start = _period_start(one.subscription, version, now)

@@ -35,6 +35,7 @@ class Asked:
     feature_id: UUID | None
     metric_id: UUID | None
     rounding: tuple[str | None, int | None]
+    aggregation: str | None
     cost_model_ids: tuple[UUID, ...]
     test_now: datetime | None
     margin_enforcement: str
@@ -54,7 +55,7 @@ with feature as (
              else (select id from billable_metrics where org_id = $1 and code = $3 and deleted_at is null) end as metric_id
 )
 select asked.feature_id, asked.metric_id as asked_metric_id, {IDS_OF_METRIC.format(code="m.code")} as cost_model_ids,
-    o.test_now, o.margin_enforcement, o.min_margin_percent, {_SUBSCRIPTION}, e.privileges,
+    m.aggregation_type, o.test_now, o.margin_enforcement, o.min_margin_percent, {_SUBSCRIPTION}, e.privileges,
     array(select u.period_start from usage_counters u
           where u.org_id = s.org_id and u.subscription_id = s.id and u.metric_id = asked.metric_id
             and u.period_start >= s.current_period_start order by u.period_start) as counter_starts,
@@ -90,6 +91,7 @@ async def read(tx: Tx, org_id: UUID, *, customer: str, code: str, subscription: 
         feature_id=first["feature_id"],
         metric_id=first["asked_metric_id"],
         rounding=(first["rounding_function"], first["rounding_precision"]),
+        aggregation=first["aggregation_type"],
         cost_model_ids=tuple(first["cost_model_ids"]),
         test_now=first["test_now"],
         margin_enforcement=first["margin_enforcement"],

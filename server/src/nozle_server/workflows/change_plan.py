@@ -74,6 +74,7 @@ async def change_plan(
     org_id = subscription.org_id
     subscription = await catch_up(tx, seams, org_id=org_id, subscription_id=subscription.id, now=now)
     subscription = await _newest(tx, subscription)
+    now = not_before(subscription, now)
     if subscription.status not in (Status.ACTIVE, Status.PENDING):
         raise Conflict("subscription not active", code="subscription_not_active")
     current = await plan_store.get_plan_version(tx, org_id, subscription.plan_version_id)
@@ -98,6 +99,13 @@ async def change_plan(
     if lifecycle.direction(current, version) is Direction.UPGRADE:
         return await _upgrade(tx, seams, subscription, version, name, now)
     return await _downgrade(tx, seams, subscription, current, version, name, now)
+
+
+def not_before(subscription: Subscription, now: datetime) -> datetime:
+    """`now`, which a caller read before it held the subscription; not earlier than what was done to it meanwhile."""
+    if subscription.status is Status.PENDING:
+        return now
+    return max(now, subscription.current_period_start)
 
 
 async def withdraw(tx: Tx, seams: Seams, subscription: Subscription, *, now: datetime) -> Subscription | None:

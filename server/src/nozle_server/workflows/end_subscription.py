@@ -20,7 +20,7 @@ from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import lifecycle, store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.bill import Billed, bill
-from nozle_server.workflows.change_plan import SUBSCRIPTION_UPDATED, withdraw
+from nozle_server.workflows.change_plan import SUBSCRIPTION_UPDATED, not_before, withdraw
 from nozle_server.workflows.close_period import SUBSCRIPTION_TERMINATED
 from nozle_server.workflows.open_period import PERIOD_END
 
@@ -99,6 +99,7 @@ async def end_now(
         return called_off
     if subscription.status is not Status.ACTIVE:
         raise Conflict("subscription not active", code="subscription_not_active")
+    now = not_before(subscription, now)
     await withdraw(tx, seams, subscription, now=now)
     chosen = replace(
         subscription,

@@ -233,7 +233,7 @@ async def test_the_list_as_track_of_the_sdks_calls_it(world: World) -> None:
     [shown] = await listed(world, "?external_customer_id=acme")
     assert (shown["plan_code"], shown["external_customer_id"], shown["status"]) == ("pro", "acme", "active")
     assert shown["lago_id"] == shown["nozle_id"]
-    assert shown["current_billing_period_ending_at"] == "2026-02-15T00:00:00Z"
+    assert shown["current_billing_period_ending_at"] == "2026-02-14T23:59:59Z"  # as Core shows it
     assert await listed(world, "?external_customer_id=nobody&status%5B%5D=active") == []
 
 

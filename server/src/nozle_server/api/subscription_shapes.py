@@ -6,24 +6,28 @@ from nozle_server.customers.model import Customer
 from nozle_server.infra.database import Tx
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.store import InvoiceFilter
-from nozle_server.subscriptions import lifecycle, store
+from nozle_server.subscriptions import store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.subscriptions.proration import is_in_trial
 from nozle_server.subscriptions.queries import find_current, find_pending
 from nozle_server.workflows.billing_status import PlanFacts, plan_facts
 
 _FIELDS = (
-    "id subscription_id plan plan_code plan_slug plan_name planName tier interval amount_cents amount_currency"
-    " current_period_start current_period_end next_billing_date nextBillingDate ends_at trial_ends_at pending_plan"
-    " subscription"
-).split()
+    *("id", "subscription_id", "plan", "plan_code", "plan_slug", "plan_name", "planName", "tier", "interval"),
+    *("amount_cents", "amount_currency", "current_period_start", "current_period_end", "next_billing_date"),
+    *("nextBillingDate", "ends_at", "trial_ends_at", "pending_plan", "subscription"),
+)
 
 
 async def standing_json(tx: Tx, customer: Customer, now: datetime) -> dict[str, object]:
     """Where a customer stands: outside the words of the dashboards, inside `subscription` Core's."""
     subscription = await find_current(tx, customer.org_id, customer.id, now)
     invoices, _ = await invoicing_store.list_invoices(
-        tx, customer.org_id, InvoiceFilter(customer_id=customer.id, statuses=("finalized",)), limit=1, offset=0
+        tx,
+        customer.org_id,
+        InvoiceFilter(customer_id=customer.id, statuses=("finalized",)),
+        limit=1,
+        offset=0,
     )
     customers = {
         "customer_id": customer.external_id,
@@ -94,7 +98,6 @@ def inner_json(subscription: Subscription, plan_code: str) -> dict[str, object]:
         "plan_code": plan_code,
         "started_at": subscription.started_at,
         "ending_at": subscription.ending_at,
-        "terminated_at": subscription.terminated_at,
     }
 
 

@@ -55,7 +55,9 @@ with feature as (
              else (select id from billable_metrics where org_id = $1 and code = $3 and deleted_at is null) end as metric_id
 )
 select asked.feature_id, asked.metric_id as asked_metric_id, {IDS_OF_METRIC.format(code="m.code")} as cost_model_ids,
-    m.aggregation_type, o.test_now, o.margin_enforcement, o.min_margin_percent, {_SUBSCRIPTION}, e.privileges,
+    m.aggregation_type, o.test_now, o.margin_enforcement, o.min_margin_percent, {_SUBSCRIPTION},
+    case when own.removed then null else coalesce(e.privileges || own.privileges, own.privileges, e.privileges) end
+        as privileges,
     array(select u.period_start from usage_counters u
           where u.org_id = s.org_id and u.subscription_id = s.id and u.metric_id = asked.metric_id
             and u.period_start >= s.current_period_start order by u.period_start) as counter_starts,
@@ -79,6 +81,8 @@ left join billable_metrics m on m.org_id = $1 and m.id = asked.metric_id
 left join customers c on c.org_id = $1 and c.external_id = $2 and c.deleted_at is null
 left join subscriptions s on s.org_id = $1 and s.customer_id = c.id and ($4::text is null or s.external_id = $4)
 left join plan_entitlements e on e.org_id = $1 and e.plan_id = s.plan_id and e.feature_id = asked.feature_id
+left join subscription_entitlements own on own.org_id = $1 and own.subscription_id = s.id
+    and own.feature_id = asked.feature_id
 order by s.started_at desc, s.id desc
 """
 

@@ -1,6 +1,7 @@
 """All SQL of subscriptions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -139,39 +140,48 @@ async def lock(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription | No
     return from_row(row) if row else None
 
 
+@dataclass(frozen=True, slots=True)
+class SubscriptionFilter:
+    """What a list is about; None: whatever."""
+
+    statuses: tuple[str, ...]
+    external_customer_id: str | None = None
+    plan_code: str | None = None
+    overridden: bool | None = None
+    currency: str | None = None
+
+
 async def list_filtered(
-    tx: Tx,
-    org_id: UUID,
-    *,
-    external_customer_id: str | None,
-    plan_code: str | None,
-    statuses: Sequence[str],
-    limit: int,
-    offset: int,
-) -> tuple[list[tuple[Subscription, str, str]], int]:
-    """A page of (subscription, external customer id, plan code), newest first, and how many there are in all."""
+    tx: Tx, org_id: UUID, wanted: SubscriptionFilter, *, limit: int, offset: int
+) -> tuple[list[tuple[Subscription, str]], int]:
+    """A page of (subscription, external customer id), newest first, and how many there are in all."""
     where = """
         from subscriptions s
         join customers c on c.org_id = s.org_id and c.id = s.customer_id
         join plans p on p.org_id = s.org_id and p.id = s.plan_id
+        join plan_versions v on v.org_id = s.org_id and v.id = s.plan_version_id
         where s.org_id = $1 and ($2::text is null or c.external_id = $2) and ($3::text is null or p.code = $3)
-          and s.status = any($4)
+          and s.status = any($4) and ($5::boolean is null or $5 = (v.overrides is not null))
+          and ($6::text is null or v.currency = $6)
     """
-    total = await tx.fetchval(
-        f"select count(*) {where}", org_id, external_customer_id, plan_code, list(statuses)
+    values = (
+        org_id,
+        wanted.external_customer_id,
+        wanted.plan_code,
+        list(wanted.statuses),
+        wanted.overridden,
+        wanted.currency,
     )
+    total = await tx.fetchval(f"select count(*) {where}", *values)
     columns = ", ".join(f"s.{name}" for name in _NAMES)
     rows = await tx.fetch(
-        f"""select {columns}, c.external_id as external_customer_id, p.code as plan_code {where}
-            order by s.started_at desc, s.id desc limit $5 offset $6""",
-        org_id,
-        external_customer_id,
-        plan_code,
-        list(statuses),
+        f"""select {columns}, c.external_id as external_customer_id {where}
+            order by s.started_at desc, s.id desc limit $7 offset $8""",
+        *values,
         limit,
         offset,
     )
-    return [(from_row(row), row["external_customer_id"], row["plan_code"]) for row in rows], total
+    return [(from_row(row), row["external_customer_id"]) for row in rows], total
 
 
 async def open_period(

@@ -28,6 +28,7 @@ from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.bill import Billed, bill
 from nozle_server.workflows.catch_up import catch_up
 from nozle_server.workflows.close_period import SUBSCRIPTION_TERMINATED
+from nozle_server.workflows.credit_unused import credit_unused
 from nozle_server.workflows.open_period import open_period
 from nozle_server.workflows.start_subscription import announce_start, schedule_trial_end
 
@@ -173,7 +174,7 @@ async def _upgrade(
     await open_period(tx, seams, new, version, now=now, begins=True, granted=granted)
     await schedule_trial_end(tx, new, now=now)
     ended = await store.get(tx, org_id, old.id)
-    credit_cents = 0
+    credit = await credit_unused(tx, seams, ended, now=now)
     invoice = await bill(tx, seams, org_id=org_id, billed=_billed(ended, new), at=now)
     await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(old.id)))
     await announce_start(tx, seams, new)
@@ -185,7 +186,7 @@ async def _upgrade(
         effective_at=now,
         currency=version.currency,
         invoice=invoice,
-        credit_cents=credit_cents,
+        credit_cents=credit.total_amount_cents if credit else 0,
     )
 
 

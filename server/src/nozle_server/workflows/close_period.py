@@ -17,12 +17,12 @@ from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
-from nozle_server.invoicing.credit_notes.unused import credit_unused_fee
 from nozle_server.invoicing.model import BillingReason, InvoiceStatus
 from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.bill import Billed, bill, bill_failed, refresh_draft
+from nozle_server.workflows.credit_unused import credit_of_final, credit_unused
 from nozle_server.workflows.open_period import open_period
 from nozle_server.workflows.start_subscription import announce_start, schedule_trial_end
 
@@ -87,26 +87,8 @@ async def invoice_period(
 ) -> None:
     """Make the invoice of the period that ended at `ended_at`, together with the customer's other subscriptions whose
     periods ended at that instant. A unique key keeps a second one out."""
-    billed = await _billed_together(tx, org_id, subscription_id, ended_at)
-    for one in billed:
-        if one.reason is BillingReason.TERMINATING:
-            await _credit_unused(tx, seams, one, ended_at)
+    billed = await _billed_together(tx, seams, org_id, subscription_id, ended_at)
     await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
-
-
-async def _credit_unused(tx: Tx, seams: Seams, billed: Billed, ended_at: datetime) -> None:
-    """Give back what was paid in advance for time after the end, so that the last invoice can use it."""
-    subscription = billed.subscription
-    await credit_unused_fee(
-        tx,
-        seams,
-        subscription=subscription,
-        version=await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id),
-        terminated_at=ended_at,
-        how=subscription.on_termination_credit_note,
-        now=ended_at,
-        replaced=billed.replaced,
-    )
 
 
 async def invoice_failed(
@@ -118,7 +100,9 @@ async def invoice_failed(
     await bill_failed(tx, seams, org_id=org_id, billed=billed, at=ended_at, error=error)
 
 
-async def _billed_together(tx: Tx, org_id: UUID, subscription_id: UUID, ended_at: datetime) -> list[Billed]:
+async def _billed_together(
+    tx: Tx, seams: Seams, org_id: UUID, subscription_id: UUID, ended_at: datetime
+) -> list[Billed]:
     subscription = await subscriptions_store.get(tx, org_id, subscription_id)
     others = await due.take(
         tx,
@@ -132,6 +116,8 @@ async def _billed_together(tx: Tx, org_id: UUID, subscription_id: UUID, ended_at
         together.append(await subscriptions_store.get(tx, org_id, other))
     billed: list[Billed] = []
     for one in sorted(together, key=lambda each: (each.started_at, each.id)):
+        if one.terminated_at is not None and one.terminated_at <= ended_at:
+            await credit_unused(tx, seams, one, now=ended_at)
         billed += await _billed(tx, org_id, one, ended_at)
     return billed
 
@@ -140,12 +126,10 @@ async def _billed(tx: Tx, org_id: UUID, subscription: Subscription, ended_at: da
     """The subscription's period, and the plan that took its place at its end."""
     if subscription.terminated_at is None or subscription.terminated_at > ended_at:
         return [Billed(subscription, BillingReason.PERIODIC)]
-    if subscription.on_termination_invoice == "skip":
-        return []
     ended = Billed(subscription, BillingReason.TERMINATING)
     successor = await subscriptions_store.find_successor(tx, org_id, subscription.id)
     if successor is None or successor.started_at != ended_at or successor.status is Status.PENDING:
-        return [ended]
+        return [] if subscription.on_termination_invoice == "skip" else [ended]
     return [replace(ended, replaced=True), Billed(successor, BillingReason.STARTING)]
 
 
@@ -153,4 +137,6 @@ async def finalize_draft(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUID
     """The grace of a draft has passed: it becomes final, with all the usage that came meanwhile. Harmless when it has."""
     invoice = await invoicing_store.lock(tx, org_id, invoice_id)
     if invoice is not None and invoice.status is InvoiceStatus.DRAFT:
-        await refresh_draft(tx, seams, invoice, now=now, final=True)
+        final = await refresh_draft(tx, seams, invoice, now=now, final=True)
+        if final is not None:
+            await credit_of_final(tx, seams, final, now=now)

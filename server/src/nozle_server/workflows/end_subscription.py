@@ -22,6 +22,7 @@ from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.bill import Billed, bill
 from nozle_server.workflows.change_plan import SUBSCRIPTION_UPDATED, not_before, withdraw
 from nozle_server.workflows.close_period import SUBSCRIPTION_TERMINATED
+from nozle_server.workflows.credit_unused import credit_unused
 from nozle_server.workflows.open_period import PERIOD_END
 
 TERMINATION_ALERT = "subscription.termination_alert"
@@ -61,6 +62,7 @@ async def set_ending(
     if ending_at is None:
         changed = replace(changed, canceled_at=None, cancel_at_period_end=False, cancellation_reason=None)
     await store.update(tx, changed)
+    await _end_what_follows(tx, seams, changed, ending_at, now=now)
     if changed.status is Status.ACTIVE:
         await due.schedule(
             tx,
@@ -72,6 +74,20 @@ async def set_ending(
         )
     await seams.change_bus.publish(tx, Change(changed.org_id, SUBSCRIPTION_UPDATED, str(changed.id)))
     return changed
+
+
+async def _end_what_follows(
+    tx: Tx, seams: Seams, subscription: Subscription, ending_at: datetime | None, *, now: datetime
+) -> None:
+    """A change of plan that is to follow ends then too; one that would begin no earlier is taken back."""
+    pending = await store.find_successor(tx, subscription.org_id, subscription.id)
+    if pending is None or pending.status is not Status.PENDING:
+        return
+    if ending_at is not None and ending_at <= pending.started_at:
+        await withdraw(tx, seams, subscription, now=now)
+        return
+    version = await plan_store.get_plan_version(tx, pending.org_id, pending.plan_version_id)
+    await store.update(tx, lifecycle.ending(pending, version, ending_at))
 
 
 async def end_now(
@@ -112,6 +128,7 @@ async def end_now(
     final = await grace_days(tx, org_id, chosen.customer_id) == 0 or chosen.on_termination_invoice == "skip"
     await store.terminate(tx, org_id, chosen.id, now, final=final)
     ended = await store.get(tx, org_id, chosen.id)
+    await credit_unused(tx, seams, ended, now=now)
     if ended.started_at < now and ended.on_termination_invoice != "skip":
         await bill(tx, seams, org_id=org_id, billed=[Billed(ended, BillingReason.TERMINATING)], at=now)
     await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(ended.id)))

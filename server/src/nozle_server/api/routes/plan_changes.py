@@ -1,7 +1,5 @@
 """Change a plan, see what it would cost, cancel: the seed's form (contract 1.13 to 1.15)."""
 
-from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -142,7 +140,7 @@ async def cancel(call: Call) -> object:
         "ends_at": ended.terminated_at or ended.ending_at or ended.canceled_at,
         "cancel_at_period_end": ended.cancel_at_period_end and ended.status is Status.ACTIVE,
         "reason": ended.cancellation_reason,
-        "subscription": inner_json(ended, plan.code),
+        "subscription": {**inner_json(ended, plan.code), "terminated_at": ended.terminated_at},
     }
 
 
@@ -167,14 +165,10 @@ async def _cancel(
             credit_note=credit,
             invoice=invoice,
         )
-    return await end_at_period_end(
-        call.tx, seams, subscription=subscription, reason=reason, now=call.now
-    )
+    return await end_at_period_end(call.tx, seams, subscription=subscription, reason=reason, now=call.now)
 
 
-async def _cancelled(
-    call: Call, external_id: str, customer_id: str | None
-) -> tuple[Subscription, Customer]:
+async def _cancelled(call: Call, external_id: str, customer_id: str | None) -> tuple[Subscription, Customer]:
     """The subscription that a cancellation names, held with its customer and caught up with."""
     named = await store.list_of_external_id(call.tx, call.org_id, external_id)
     found = min(named, key=_cancellable_first, default=None)
@@ -214,9 +208,7 @@ def _settlement(query: CancelQuery, policy: str | None) -> tuple[str | None, str
     return ("skip" if action == "none" else action), invoice
 
 
-async def _wanted(
-    call: Call, body: ChangeBody | PreviewBody
-) -> tuple[Customer, Subscription, PlanVersion]:
+async def _wanted(call: Call, body: ChangeBody | PreviewBody) -> tuple[Customer, Subscription, PlanVersion]:
     """Customer (held), subscription and version of the plan that a change names."""
     customer = await lock_customer(call.tx, call.org_id, body.customer_id)
     plan = await hold_plan(call.tx, call.org_id, parse_id(body.plan_code, "plan_code"))
@@ -251,7 +243,7 @@ def _proration(made: PlanChange) -> dict[str, object]:
 
 
 def _major(cents: int, currency: str) -> Decimal:
-    return to_major(cents, currency)
+    return to_major(Decimal(cents), currency)
 
 
 _CHANGED = shape(

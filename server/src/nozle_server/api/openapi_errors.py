@@ -32,6 +32,7 @@ _MEANINGS = {
     401: "No key, or none that we know.",
     403: "The key has no right to this.",
     404: "The named object does not exist in this organization.",
+    405: "The object's state does not allow this.",
     408: "The body took too long.",
     409: "The request contradicts what is stored.",
     413: "The body is too large.",

@@ -6,7 +6,6 @@ As Lago's ongoing balance: https://getlago.com/docs/guide/wallet-and-prepaid-cre
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from uuid import UUID
 
 from nozle_server.catalog import plan_store
@@ -20,11 +19,10 @@ from nozle_server.invoicing.operations import rate_usage
 from nozle_server.invoicing.store import InvoiceFilter
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status
-from nozle_server.taxes.apply import TaxableLine, choose, compute_taxes
-from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes
 from nozle_server.wallets.allocation import plan_usage
 from nozle_server.wallets.model import WalletLine
 from nozle_server.wallets.queries import list_live_wallets
+from nozle_server.workflows.current_usage import tax_usage
 
 _MOST_DRAFTS = 1000
 
@@ -72,24 +70,7 @@ async def _lines_to_pay(
 async def _with_taxes(
     tx: Tx, customer_id: UUID, version: PlanVersion, usage: Sequence[InvoiceLine]
 ) -> list[WalletLine]:
-    own = {charge.id: charge.tax_codes for charge in version.charges}
-    codes = {code for of_charge in (*own.values(), version.tax_codes) for code in of_charge}
-    known = await find_taxes(tx, version.org_id, sorted(codes)) if codes else {}
-    otherwise = await customer_or_default_taxes(tx, version.org_id, customer_id)
-    taxed = compute_taxes(
-        [
-            TaxableLine(
-                Decimal(line.amount_cents),
-                choose(
-                    own.get(line.charge_id, ()) if line.charge_id else (),
-                    version.tax_codes,
-                    known=known,
-                    otherwise=otherwise,
-                ),
-            )
-            for line in usage
-        ]
-    )
+    taxed = await tax_usage(tx, customer_id, version, usage)
     return [
         WalletLine(line.kind, line.metric_id, line.amount_cents + tax.taxes_amount_cents)
         for line, tax in zip(usage, taxed.lines, strict=True)

@@ -1,0 +1,473 @@
+"""What a customer has used: one metric for its browser, and Core's current, past and projected usage."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+
+from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Scope
+from nozle_server.api.paging import PageQuery, page_meta
+from nozle_server.api.routes.invoices import date_text
+from nozle_server.api.shapes import ANY_OBJECT, NUMBER, PAGE_META, STRING, array, optional, shape
+from nozle_server.api.strict_json import read_json
+from nozle_server.catalog import feature_store, metric_store
+from nozle_server.catalog.charge_models import charge_model_name
+from nozle_server.core.errors import InvalidInput, NotFound, NotPossible, NozleError
+from nozle_server.core.numbers import to_plain
+from nozle_server.core.periods import Period
+from nozle_server.core.rounding import EXACT, divide
+from nozle_server.core.text import parse_id
+from nozle_server.customers.queries import get_customer
+from nozle_server.entitlements.model import Reason
+from nozle_server.entitlements.queries import Question, can
+from nozle_server.invoicing.model import InvoiceLine
+from nozle_server.invoicing.projection import Projection
+from nozle_server.subscriptions.queries import find_current
+from nozle_server.workflows.current_usage import (
+    ALL_CHARGES,
+    ChargeChoice,
+    ChargeUsage,
+    CurrentUsage,
+    PastUsage,
+    current_usage,
+    find_running,
+    past_usage,
+    project_usage,
+    used_now,
+)
+
+_LAST_SECOND = timedelta(seconds=1)
+
+
+class CurrentUsageQuery(msgspec.Struct):
+    """`filter_by_group` is a JSON object of pricing group keys to values; `full_usage` looks at the subscription's whole
+    life."""
+
+    external_subscription_id: str | None = None
+    apply_taxes: bool = True
+    filter_by_charge_id: str | None = None
+    filter_by_charge_code: str | None = None
+    filter_by_metric_code: str | None = None
+    filter_by_group: str | None = None
+    full_usage: bool = False
+
+
+class ProjectedUsageQuery(msgspec.Struct):
+    external_subscription_id: str | None = None
+    apply_taxes: bool = True
+
+
+class PastUsageQuery(PageQuery):
+    external_subscription_id: str | None = None
+    billable_metric_code: str | None = None
+    periods_count: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+async def show_metric_usage(call: Call) -> object:
+    """One metric's usage in the running period, beside the limit of the plan."""
+    code = parse_id(call.path["metric_code"], "metric_code")
+    customer = await get_customer(call.tx, call.org_id, call.path["customer_id"])
+    metric_code = await _metric_code(call, code)
+    decision = await can(
+        call.tx,
+        call.services.economics,
+        org_id=call.org_id,
+        question=Question(customer.external_id, code, {}, None),
+        with_costs=False,
+        real_now=call.received_at,
+    )
+    current = await find_current(call.tx, call.org_id, customer.id, call.now)
+    used, limit = decision.used, decision.limit
+    if decision.reason is Reason.FEATURE_NOT_IN_PLAN and metric_code is not None and current is not None:
+        # Counted all the same, though the plan says nothing of it.
+        used = await used_now(call.tx, call.services.seams, current, metric_code=metric_code, now=call.now)
+    return {
+        "customer_id": customer.external_id,
+        "metric": code,
+        "value": used,
+        "total": used,
+        "used": used,
+        "limit": limit,
+        "remaining": decision.remaining,
+        "percentage": divide(EXACT.multiply(used, Decimal(100)), limit) if limit else None,
+        "period_start": current.current_period_start if current else None,
+        "period_end": current.current_period_end if current else None,
+    }
+
+
+async def _metric_code(call: Call, code: str) -> str | None:
+    """The metric that a code means: a feature's, else the metric of that code. None for a feature without one."""
+    feature = await feature_store.find_feature(call.tx, call.org_id, code)
+    if feature is not None:
+        return feature.metric_code
+    metric = await metric_store.find_metric(call.tx, call.org_id, code)
+    if metric is None:
+        raise _unknown_metric()
+    return metric.code
+
+
+async def show_current(call: Call) -> object:
+    query: CurrentUsageQuery = call.query
+    group = _group(query.filter_by_group)
+    usage = await _usage(
+        call,
+        query.external_subscription_id,
+        apply_taxes=query.apply_taxes,
+        choice=ChargeChoice(
+            _charge_id(query.filter_by_charge_id), query.filter_by_charge_code, query.filter_by_metric_code
+        ),
+        since_start=query.full_usage,
+        wanted=lambda line: _in_group(line, group),
+    )
+    shown = {
+        **_period_json(usage),
+        "charges_usage": [_charge_json(one, past=False) for one in usage.charges],
+    }
+    return {"customer_usage": shown}
+
+
+async def show_projected(call: Call) -> object:
+    query: ProjectedUsageQuery = call.query
+    usage = await _usage(call, query.external_subscription_id, apply_taxes=query.apply_taxes)
+    projections = project_usage(usage, call.now)
+    shown = {
+        **_period_json(usage),
+        "projected_amount_cents": sum(one.amount_cents for one in projections.values()),
+        "charges_usage": [_charge_json(one, past=False, projections=projections) for one in usage.charges],
+    }
+    return {"customer_projected_usage": shown}
+
+
+async def list_past(call: Call) -> object:
+    query: PastUsageQuery = call.query
+    customer = await get_customer(call.tx, call.org_id, call.path["external_id"])
+    external_id = _subscription_id(query.external_subscription_id)
+    metric = None
+    if query.billable_metric_code is not None:
+        metric = await metric_store.find_metric(call.tx, call.org_id, query.billable_metric_code)
+        if metric is None:
+            raise _unknown_metric()
+    most = query.periods_count
+    periods, total = await past_usage(
+        call.tx,
+        call.org_id,
+        customer.id,
+        external_id,
+        metric_id=metric.id if metric else None,
+        limit=query.per_page if most is None else max(0, min(query.per_page, most - query.offset)),
+        offset=query.offset,
+    )
+    total = total if most is None else min(total, most)
+    return {"usage_periods": [_past_json(one) for one in periods], "meta": page_meta(query, total)}
+
+
+async def _usage(
+    call: Call,
+    external_subscription_id: str | None,
+    *,
+    apply_taxes: bool,
+    choice: ChargeChoice = ALL_CHARGES,
+    since_start: bool = False,
+    wanted: Callable[[InvoiceLine], bool] | None = None,
+) -> CurrentUsage:
+    customer = await get_customer(call.tx, call.org_id, call.path["external_id"])
+    external_id = _subscription_id(external_subscription_id)
+    subscription = await find_running(call.tx, call.org_id, customer.id, external_id, call.now)
+    if subscription is None:
+        raise NotPossible("the customer has no such active subscription", code="no_active_subscription")
+    return await current_usage(
+        call.tx,
+        call.services.seams,
+        subscription,
+        now=call.now,
+        apply_taxes=apply_taxes,
+        choice=choice,
+        since_start=since_start,
+        wanted=wanted,
+    )
+
+
+def _unknown_metric() -> NotFound:
+    return NotFound("billable metric not found", code="billable_metric_not_found")
+
+
+def _subscription_id(value: str | None) -> str:
+    if value is None:
+        raise InvalidInput(
+            "external_subscription_id is required",
+            details={"external_subscription_id": ["value_is_mandatory"]},
+        )
+    return parse_id(value, "external_subscription_id")
+
+
+def _charge_id(text: str | None) -> UUID | None:
+    try:
+        return None if text is None else UUID(text)
+    except ValueError:
+        raise _invalid("filter_by_charge_id") from None
+
+
+def _group(text: str | None) -> Mapping[str, Sequence[str]]:
+    if text is None:
+        return {}
+    try:
+        group = read_json(text.encode())
+    except NozleError:
+        raise _invalid("filter_by_group") from None
+    if not isinstance(group, dict):
+        raise _invalid("filter_by_group")
+    wanted = {key: value if isinstance(value, list) else [value] for key, value in group.items()}
+    if not all(isinstance(value, str) for values in wanted.values() for value in values):
+        raise _invalid("filter_by_group")
+    return wanted
+
+
+def _in_group(line: InvoiceLine, group: Mapping[str, Sequence[str]]) -> bool:
+    return all(line.grouped_by.get(key) in values for key, values in group.items())
+
+
+def _invalid(field: str) -> InvalidInput:
+    return InvalidInput(f"{field} cannot have this value", details={field: ["value_is_invalid"]})
+
+
+def _period_json(usage: CurrentUsage) -> dict[str, object]:
+    return {
+        **_span(Period(usage.period.start, usage.period.end)),
+        "issuing_date": usage.issuing_date.isoformat(),
+        "lago_invoice_id": None,
+        "currency": usage.version.currency,
+        "amount_cents": usage.amount_cents,
+        "taxes_amount_cents": usage.taxes_amount_cents,
+        "total_amount_cents": usage.amount_cents + usage.taxes_amount_cents,
+    }
+
+
+def _past_json(past: PastUsage) -> dict[str, object]:
+    """As Lago, the amounts are those of all fees of the period's invoice."""
+    invoice = past.invoice
+    taxes = sum(line.taxes_amount_cents for line in invoice.lines)
+    return {
+        **_span(Period(past.start, past.end)),
+        "issuing_date": date_text(invoice.issuing_date),
+        "lago_invoice_id": invoice.id,
+        "nozle_invoice_id": invoice.id,
+        "currency": invoice.currency,
+        "amount_cents": invoice.fees_amount_cents,
+        "taxes_amount_cents": taxes,
+        "total_amount_cents": invoice.fees_amount_cents + taxes,
+        "charges_usage": [_charge_json(one, past=True) for one in past.charges],
+    }
+
+
+def _span(period: Period) -> dict[str, datetime]:
+    """Core shows the last second of a period."""
+    return {"from_datetime": period.start, "to_datetime": period.end - _LAST_SECOND}
+
+
+def _charge_json(
+    usage: ChargeUsage, *, past: bool, projections: Mapping[UUID, Projection] | None = None
+) -> dict[str, object]:
+    lines = usage.lines
+    metric = {
+        "lago_id": usage.metric.id,
+        "nozle_id": usage.metric.id,
+        "name": usage.metric.name,
+        "code": usage.metric.code,
+        "aggregation_type": usage.metric.aggregation,
+    }
+    groups: dict[tuple[tuple[str, str | None], ...], list[InvoiceLine]] = {}
+    for line in lines:
+        if line.grouped_by:
+            groups.setdefault(tuple(sorted(line.grouped_by.items())), []).append(line)
+    currency = next(iter(line.currency for line in lines), None)
+    return {
+        **_sums(lines, projections),
+        "amount_currency": currency,
+        "charge": {
+            "lago_id": usage.charge.id,
+            "nozle_id": usage.charge.id,
+            "code": usage.charge.code,
+            "charge_model": charge_model_name(usage.charge.model),
+            "invoice_display_name": usage.charge.invoice_display_name,
+        },
+        "billable_metric": metric,
+        "feature": metric,
+        "filters": _filters(usage, lines, projections, all_of_them=not past),
+        "grouped_usage": [
+            {
+                **_sums(of_group, projections),
+                "grouped_by": dict(group),
+                "filters": _filters(usage, of_group, projections, all_of_them=False),
+            }
+            for group, of_group in groups.items()
+        ],
+    }
+
+
+def _filters(
+    usage: ChargeUsage,
+    lines: Sequence[InvoiceLine],
+    projections: Mapping[UUID, Projection] | None,
+    *,
+    all_of_them: bool,
+) -> list[dict[str, Any]]:
+    """Each filter with its usage, and last what matched none of them (values null); nothing for a charge without."""
+    if not usage.charge.filters:
+        return []
+    rows = []
+    for one in (*usage.charge.filters, None):
+        matched = [line for line in lines if line.charge_filter_id == (one.id if one else None)]
+        if matched or all_of_them:
+            rows.append(
+                {
+                    **_sums(matched, projections),
+                    "invoice_display_name": one.invoice_display_name if one else None,
+                    "values": one.values if one else None,
+                }
+            )
+    return rows
+
+
+def _sums(lines: Sequence[InvoiceLine], projections: Mapping[UUID, Projection] | None) -> dict[str, object]:
+    units = to_plain(_sum(line.units for line in lines))
+    sums: dict[str, object] = {
+        "units": units,
+        "total_aggregated_units": units,
+        "events_count": sum(line.events_count for line in lines),
+        "amount_cents": sum(line.amount_cents for line in lines),
+        "pricing_unit_details": None,
+    }
+    if projections is not None:
+        projected = [projections[line.id] for line in lines]
+        sums["projected_units"] = to_plain(_sum(one.units for one in projected))
+        sums["projected_amount_cents"] = sum(one.amount_cents for one in projected)
+    return sums
+
+
+def _sum(values: Any) -> Decimal:
+    total = Decimal(0)
+    for value in values:
+        total = EXACT.add(total, value)
+    return total
+
+
+_USAGE = {
+    "units": "1000",
+    "total_aggregated_units": "1000",
+    "events_count": 10,
+    "amount_cents": 123,
+    "amount_currency": "USD",
+    "charge": {"charge_model": "standard", "invoice_display_name": None},
+    "billable_metric": {"name": "Tokens", "code": "llm_tokens", "aggregation_type": "sum_agg"},
+    "filters": [],
+    "grouped_usage": [],
+}
+_PERIOD = {
+    "from_datetime": "2026-01-01T00:00:00Z",
+    "to_datetime": "2026-01-31T23:59:59Z",
+    "issuing_date": "2026-02-01",
+    "lago_invoice_id": None,
+    "currency": "USD",
+    "amount_cents": 123,
+    "taxes_amount_cents": 0,
+    "total_amount_cents": 123,
+}
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/usage/{customer_id}/{metric_code}",
+        handler=show_metric_usage,
+        scope=Scope.ANY_KEY,
+        mounts=SEED,
+        summary="How much of a metric a customer has used",
+        description="In the running period, beside the limit of the plan (null: unlimited). A feature's code is taken too.",
+        tag="Usage",
+        reply_schema=shape(
+            customer_id=STRING,
+            metric=STRING,
+            value=NUMBER,
+            used=NUMBER,
+            limit=optional(NUMBER),
+            remaining=optional(NUMBER),
+            percentage=optional(NUMBER),
+        ),
+        errors=(404,),
+        customer_data=CustomerData("path", "customer_id", "entitlements:read"),
+        example=Example(
+            response={
+                "customer_id": "cust_123",
+                "metric": "llm_tokens",
+                "value": 750,
+                "total": 750,
+                "used": 750,
+                "limit": 1000,
+                "remaining": 250,
+                "percentage": 75,
+                "period_start": "2026-01-01T00:00:00Z",
+                "period_end": "2026-02-01T00:00:00Z",
+            }
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/customers/{external_id}/current_usage",
+        handler=show_current,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Get a subscription's usage of the running period",
+        description="Priced as the invoice will price it, minimums aside. 405 `no_active_subscription`.",
+        tag="Usage",
+        query=CurrentUsageQuery,
+        reply_schema=shape(customer_usage=ANY_OBJECT),
+        errors=(404, 405, 422),
+        snapshot=True,
+        example=Example(response={"customer_usage": {**_PERIOD, "charges_usage": [_USAGE]}}),
+    ),
+    Endpoint(
+        method="GET",
+        path="/customers/{external_id}/projected_usage",
+        handler=show_projected,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Get a subscription's usage as it will be when the period ends",
+        description="Units grow by local days, today included; the charge's own model prices them.",
+        tag="Usage",
+        query=ProjectedUsageQuery,
+        reply_schema=shape(customer_projected_usage=ANY_OBJECT),
+        errors=(404, 405, 422),
+        snapshot=True,
+        example=Example(
+            response={
+                "customer_projected_usage": {
+                    **_PERIOD,
+                    "projected_amount_cents": 246,
+                    "charges_usage": [{**_USAGE, "projected_units": "2000", "projected_amount_cents": 246}],
+                }
+            }
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/customers/{external_id}/past_usage",
+        handler=list_past,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="List a subscription's usage of past periods",
+        description="As it was invoiced, newest first.",
+        tag="Usage",
+        query=PastUsageQuery,
+        reply_schema=shape(usage_periods=array(ANY_OBJECT), meta=PAGE_META),
+        errors=(404, 422),
+        snapshot=True,
+        example=Example(
+            response={
+                "usage_periods": [{**_PERIOD, "charges_usage": [_USAGE]}],
+                "meta": page_meta(PageQuery(), 1),
+            }
+        ),
+    ),
+)

@@ -214,3 +214,44 @@ async def test_a_file_is_applied_whole_or_not_at_all(world: World, fault: dict[s
 async def test_organizations_do_not_share_a_catalog(world: World, other_world: World) -> None:
     await apply(world, read_yaml(EXAMPLE))
     assert (await everything(other_world))["plans"] == []
+
+
+@pytest.mark.database
+async def test_a_plan_in_full_is_applied_once_and_compared_field_by_field(world: World) -> None:
+    """Every term of a plan has its line in the difference, and none when it is the same; a term left out is gone."""
+    await world.a_metric()
+    await world.post("/core/api/v1/taxes", {"tax": {"code": "vat", "name": "VAT", "rate": "20"}})
+    add_on = {"code": "seat", "name": "Seat", "amount_cents": 1000, "amount_currency": "USD"}
+    await world.post("/core/api/v1/add_ons", {"add_on": add_on})
+    charge = {"metric": "tokens", "charge_model": "standard", "properties": {"amount": "1"}}
+    plain: dict[str, Any] = {"code": "pro", "interval": "yearly", "amount_cents": 100, "charges": [charge]}
+    terms: dict[str, Any] = {
+        "trial_period": 14,
+        "invoice_display_name": "Professional",
+        "bill_charges_monthly": True,
+        "bill_fixed_charges_monthly": True,
+        "tax_codes": ["vat"],
+        "minimum_commitment": {"amount_cents": 500, "tax_codes": ["vat"]},
+        "usage_thresholds": [{"amount_cents": 1000}, {"amount_cents": 500, "recurring": True}],
+        "charges": [{**charge, "min_amount_cents": 5, "tax_codes": ["vat"]}],
+        "fixed_charges": [
+            {"add_on_code": "seat", "charge_model": "standard", "units": 3, "properties": {"amount": "10"}}
+        ],
+    }
+    await apply(world, {"plans": [plain]})
+    for name, value in terms.items():
+        changed = {"plans": [{**plain, name: value}]}
+        [difference] = await apply(world, changed)
+        assert len(difference.changes) == 1, name
+        assert await apply(world, changed) == []
+        [back] = await apply(world, {"plans": [plain]})
+        assert len(back.changes) == 1, name
+    await apply(world, {"plans": [{**plain, **terms}]})
+    [plan] = (await everything(world))["plans"]
+    assert (plan["trial_period"], plan["fixed_charges"][0]["units"]) == (14, 3)
+    assert await apply(world, {"plans": [{**plain, **terms}]}) == []
+    for part in ("minimum_commitment", "fixed_charges", "usage_thresholds"):
+        misspelt = {"amount_cent": 5}
+        wrong = misspelt if part == "minimum_commitment" else [misspelt]
+        with pytest.raises(InvalidInput):
+            await apply(world, {"plans": [{**plain, part: wrong}]})

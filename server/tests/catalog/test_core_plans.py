@@ -1,5 +1,6 @@
 """Plans in full through Core's endpoints: every field, partial changes, charges one at a time, versions, metadata."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -231,6 +232,10 @@ async def test_a_client_that_sends_every_field_as_null_makes_a_plain_plan(world:
         ({"usage_thresholds": [{"amount_cents": n} for n in range(1, 60)]}, {"usage_thresholds": ["too_many"]}),
         ({"charges": [{**CHARGE, "code": "a"}] * 2}, {"code": ["value_already_exist"]}),
         ({"charges": [{**CHARGE, "applied_pricing_unit": {"code": "x"}}]}, {"applied_pricing_unit": ["not_supported"]}),
+        (
+            {"charges": [{**CHARGE, "properties": {"amount": "1", "presentation_group_keys": [{"value": "a"}]}}]},
+            {"properties": ["not_supported"]},
+        ),
         ({"metadata": {"x" * 41: "y"}}, {"metadata": ["key_too_long"]}),
         ({"metadata": {"x": "y" * 256}}, {"metadata": ["value_too_long"]}),
         ({"metadata": {"x": 1}}, {"metadata": ["invalid_type"]}),
@@ -285,6 +290,8 @@ async def test_a_change_changes_what_it_names(world: World) -> None:
     for field in ("trial_period", "taxes", "usage_thresholds", "fixed_charges"):
         assert changed[field] == made[field]
     assert changed["metadata"] is None
+    nulls = dict.fromkeys(("charges", "fixed_charges", "tax_codes", "minimum_commitment"))
+    assert (await put(world, "/pro", {"plan": nulls}))["plan"] == changed
     emptied = (
         await put(
             world,
@@ -294,7 +301,7 @@ async def test_a_change_changes_what_it_names(world: World) -> None:
                     "minimum_commitment": {},
                     "tax_codes": [],
                     "charges": [],
-                    "fixed_charges": None,
+                    "fixed_charges": [],
                     "usage_thresholds": [],
                     "trial_period": 0,
                 }
@@ -492,3 +499,22 @@ async def test_a_feature_is_changed_by_what_is_said(world: World) -> None:
     entitled = (await world.get(f"{PLANS}/pro/entitlements/chat"))["entitlement"]
     assert [one["code"] for one in entitled["privileges"]] == ["provider"]
     assert (await world.call("DELETE", f"{path}/privileges/seats")).code == "privilege_not_found"
+
+
+async def test_two_changes_at_once_make_two_versions(world: World) -> None:
+    """A plan is changed by one after the other: neither change is lost, and no number is given twice."""
+    await a_catalog(world)
+    await a_plan(world)
+    answers = await asyncio.gather(
+        *(
+            world.call(
+                "POST", f"{PLANS}/pro/charges", {"charge": {**CHARGE, "properties": {"amount": str(n)}}}
+            )
+            for n in range(1, 6)
+        )
+    )
+    assert [answer.status for answer in answers] == [200] * 5
+    charges = (await world.get(f"{PLANS}/pro/charges"))["charges"]
+    assert {one["properties"]["amount"] for one in charges} == {"1", "2", "3", "4", "5"}
+    versions = (await world.get(f"{PLANS}/pro/versions"))["versions"]
+    assert [one["version"] for one in versions] == [1, 2, 3, 4, 5, 6]

@@ -21,7 +21,7 @@ from nozle_server.catalog.charge_models import (
 )
 from nozle_server.catalog.drafts import ChargeDraft, ChargeFilterDraft, FixedChargeDraft, kept, said
 from nozle_server.catalog.model import AddOn, Aggregation, Charge, ChargeFilter, FixedCharge, Metric
-from nozle_server.core.errors import InvalidInput, NotFound
+from nozle_server.core.errors import InvalidInput, NotFound, RuleBroken
 from nozle_server.core.ids import new_id
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import parse_id, parse_text
@@ -146,7 +146,7 @@ def _charge(draft: ChargeDraft, base: Charge | None, metric: Metric, now: dateti
         min_amount_cents=check_cents(
             kept(draft.min_amount_cents, base.min_amount_cents if base else 0, 0), "min_amount_cents"
         ),
-        tax_codes=check_tax_codes(kept(draft.tax_codes, list(base.tax_codes) if base else [], [])),
+        tax_codes=check_tax_codes(said(draft.tax_codes, list(base.tax_codes) if base else [])),
         created_at=base.created_at if base else now,
     )
     _check_charge(charge, metric)
@@ -198,6 +198,12 @@ def _price(
 
 
 def _read_price(model_name: str, properties: Mapping[str, Any]) -> _Price:
+    if properties.get("presentation_group_keys"):
+        raise RuleBroken(
+            "presentation_group_keys are not supported",
+            code="not_supported",
+            details={"properties": ["not_supported"]},
+        )
     keys = properties.get("pricing_group_keys") or properties.get("grouped_by") or []
     if not isinstance(keys, list) or not all(isinstance(key, str) and key for key in keys):
         raise InvalidInput(
@@ -218,7 +224,7 @@ def _filters(
     draft: ChargeDraft, base: Charge | None, model_name: str, metric: Metric
 ) -> tuple[ChargeFilter, ...]:
     previous = base.filters if base else ()
-    if draft.filters is UNSET:
+    if draft.filters is UNSET or draft.filters is None:
         if base and previous and charge_model_name(base.model) != model_name:
             # Their prices are of the other model, and there is no saying what they would be in this one.
             raise InvalidInput(
@@ -227,8 +233,7 @@ def _filters(
         return previous
     by_id = {one.id: one for one in previous}
     filters = tuple(
-        _filter(one, by_id.get(one.id) if one.id else None, model_name, metric)
-        for one in said(draft.filters, [])
+        _filter(one, by_id.get(one.id) if one.id else None, model_name, metric) for one in draft.filters
     )
     if len({str(one.values) for one in filters}) != len(filters):
         raise InvalidInput(
@@ -313,7 +318,7 @@ def _fixed_charge(
         ),
         pay_in_advance=kept(draft.pay_in_advance, base.pay_in_advance if base else False, False),
         prorated=kept(draft.prorated, base.prorated if base else False, False),
-        tax_codes=check_tax_codes(kept(draft.tax_codes, list(base.tax_codes) if base else [], [])),
+        tax_codes=check_tax_codes(said(draft.tax_codes, list(base.tax_codes) if base else [])),
         created_at=base.created_at if base else now,
     )
     wrong = {}

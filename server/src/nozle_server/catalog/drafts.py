@@ -195,7 +195,8 @@ class UsageThresholdDraft(msgspec.Struct, kw_only=True):
 
 
 class PlanTerms(msgspec.Struct, kw_only=True):
-    """What may be said about a plan. A change leaves alone what is not said; null means none, or the default."""
+    """What may be said about a plan. A change leaves alone what is not said; null means none, or the default. A list or a
+    commitment that is null is not said, as with Lago: published clients send null for what they do not set."""
 
     name: str | UnsetType | None = UNSET
     invoice_display_name: str | UnsetType | None = UNSET

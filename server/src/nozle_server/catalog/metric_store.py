@@ -69,6 +69,17 @@ async def find_metrics_with(
     return [(metric_from_row(row), row["extra_ids"]) for row in rows]
 
 
+async def find_metrics_by_id(tx: Tx, org_id: UUID, metric_ids: Sequence[UUID]) -> dict[UUID, Metric]:
+    """Those of these metrics that exist, by id."""
+    rows = await tx.fetch(
+        f"""select {_METRIC} from billable_metrics m
+            where org_id = $1 and id = any($2) and deleted_at is null""",
+        org_id,
+        list(metric_ids),
+    )
+    return {row["id"]: metric_from_row(row) for row in rows}
+
+
 async def find_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric | None:
     row = await tx.fetchrow(
         f"select {_METRIC} from billable_metrics m where org_id = $1 and id = $2 and deleted_at is null",

@@ -135,15 +135,15 @@ def change_version(change: PlanChange, sold: Sold, *, base: PlanVersion, now: da
         bill_charges_monthly=monthly and kept(change.bill_charges_monthly, base.bill_charges_monthly, False),
         bill_fixed_charges_monthly=monthly
         and kept(change.bill_fixed_charges_monthly, base.bill_fixed_charges_monthly, False),
-        tax_codes=check_tax_codes(kept(change.tax_codes, list(base.tax_codes), [])),
+        tax_codes=check_tax_codes(said(change.tax_codes, list(base.tax_codes))),
         minimum_commitment=_commitment(change.minimum_commitment, base.minimum_commitment, now),
         usage_thresholds=_thresholds(change.usage_thresholds, base.usage_thresholds, now),
         charges=base.charges
-        if change.charges is UNSET
-        else build_charges(said(change.charges, []), base.charges, sold.metrics, now),
+        if change.charges is UNSET or change.charges is None
+        else build_charges(change.charges, base.charges, sold.metrics, now),
         fixed_charges=base.fixed_charges
-        if change.fixed_charges is UNSET
-        else build_fixed_charges(said(change.fixed_charges, []), base.fixed_charges, sold.add_ons, now),
+        if change.fixed_charges is UNSET or change.fixed_charges is None
+        else build_fixed_charges(change.fixed_charges, base.fixed_charges, sold.add_ons, now),
     )
 
 
@@ -293,9 +293,9 @@ def _check_length(entries: Sequence[object] | UnsetType | None, field: str, most
 def _commitment(
     draft: MinimumCommitmentDraft | UnsetType | None, before: MinimumCommitment | None, now: datetime
 ) -> MinimumCommitment | None:
-    if draft is UNSET:
+    if draft is UNSET or draft is None:
         return before
-    if draft is None or draft.is_empty:
+    if draft.is_empty:
         return None
     amount = said(draft.amount_cents, before.amount_cents if before else 0)
     return MinimumCommitment(
@@ -305,7 +305,7 @@ def _commitment(
             kept(draft.invoice_display_name, before.invoice_display_name if before else None, None),
             "invoice_display_name",
         ),
-        tax_codes=check_tax_codes(kept(draft.tax_codes, list(before.tax_codes) if before else [], [])),
+        tax_codes=check_tax_codes(said(draft.tax_codes, list(before.tax_codes) if before else [])),
         created_at=before.created_at if before else now,
     )
 

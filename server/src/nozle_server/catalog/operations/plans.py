@@ -10,6 +10,7 @@ from msgspec import UNSET
 from nozle_server.catalog import add_on_store, metric_store, plan_store
 from nozle_server.catalog.drafts import (
     ChargeDraft,
+    ChargeOverride,
     PlanChange,
     PlanDraft,
     PlanOverrides,
@@ -221,38 +222,29 @@ async def _sold(tx: Tx, org_id: UUID, terms: PlanTerms | PlanOverrides, previous
     """What the entries of a draft sell: named by code, by id, or by what the entry changes."""
     metrics: dict[object, Metric] = {}
     add_ons: dict[object, AddOn] = {}
-    if isinstance(terms, PlanTerms):
-        codes = [one.metric_code for one in terms.charges or () if one.metric_code]
-        metrics.update(await metric_store.find_metrics(tx, org_id, codes))
-        add_on_codes = [one.add_on_code for one in terms.fixed_charges or () if one.add_on_code]
-        add_ons.update(await add_on_store.find_add_ons(tx, org_id, add_on_codes))
-        for one in terms.charges or ():
-            if one.billable_metric_id:
-                await _learn_metric(tx, org_id, metrics, one.billable_metric_id)
-        for fixed in terms.fixed_charges or ():
-            if fixed.add_on_id:
-                await _learn_add_on(tx, org_id, add_ons, fixed.add_on_id)
-    changed = {
-        one.id for one in terms.charges or () if not isinstance(one, ChargeDraft) or not one.says_nothing
+    metric_ids = {
+        charge.metric_id
+        for charge in (previous.charges if previous else ())
+        if any(one.id == charge.id and not _says_nothing(one) for one in terms.charges or ())
     }
-    for charge in previous.charges if previous else ():
-        if charge.id in changed:
-            await _learn_metric(tx, org_id, metrics, charge.metric_id)
+    if isinstance(terms, PlanTerms):
+        charges, fixed_charges = terms.charges or (), terms.fixed_charges or ()
+        codes = [one.metric_code for one in charges if one.metric_code]
+        metrics.update(await metric_store.find_metrics(tx, org_id, codes))
+        metric_ids |= {one.billable_metric_id for one in charges if one.billable_metric_id}
+        add_on_codes = [one.add_on_code for one in fixed_charges if one.add_on_code]
+        add_ons.update(await add_on_store.find_add_ons(tx, org_id, add_on_codes))
+        for add_on_id in {one.add_on_id for one in fixed_charges if one.add_on_id}:
+            if add_on := await add_on_store.find_add_on_by_id(tx, org_id, add_on_id):
+                add_ons[add_on_id] = add_on
+    if metric_ids:
+        for metric in (await metric_store.find_metrics_by_id(tx, org_id, sorted(metric_ids))).values():
+            metrics[metric.id] = metric
     return Sold(metrics, add_ons)
 
 
-async def _learn_metric(tx: Tx, org_id: UUID, metrics: dict[object, Metric], metric_id: UUID) -> None:
-    if metric_id not in metrics:
-        metric = await metric_store.find_metric_by_id(tx, org_id, metric_id)
-        if metric is not None:
-            metrics[metric_id] = metric
-
-
-async def _learn_add_on(tx: Tx, org_id: UUID, add_ons: dict[object, AddOn], add_on_id: UUID) -> None:
-    if add_on_id not in add_ons:
-        add_on = await add_on_store.find_add_on_by_id(tx, org_id, add_on_id)
-        if add_on is not None:
-            add_ons[add_on_id] = add_on
+def _says_nothing(draft: ChargeDraft | ChargeOverride) -> bool:
+    return isinstance(draft, ChargeDraft) and draft.says_nothing
 
 
 def _check_code(code: str, plan: Plan) -> None:

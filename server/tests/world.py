@@ -450,11 +450,19 @@ _FAULTS = {
             and e.occurred_at >= l.period_start and e.occurred_at < l.period_end)""",
     "a counter's events are not those counted": """
         select coalesce(c.subscription_id, e.subscription_id) from
-            (select subscription_id, metric_id, sum(events_count) as n from usage_counters where org_id = $1
+            (select subscription_id, metric_id, sum(events_count) as n from usage_counters u where org_id = $1
+                and not (select m.recurring from billable_metrics m where m.org_id = $1 and m.id = u.metric_id)
                 group by 1, 2) c
-            full join (select subscription_id, metric_id, count(*) as n from events
-                where org_id = $1 and status = 'counted' group by 1, 2) e using (subscription_id, metric_id)
+            full join (select subscription_id, metric_id, count(*) as n from events v
+                where org_id = $1 and status = 'counted'
+                and not (select m.recurring from billable_metrics m where m.org_id = $1 and m.id = v.metric_id)
+                group by 1, 2) e using (subscription_id, metric_id)
         where coalesce(c.n, 0) <> coalesce(e.n, 0)""",
+    "a carried-over counter's events are not all there are": """
+        select m.id from billable_metrics m where m.org_id = $1 and m.recurring
+        and (select coalesce(sum(events_count), 0) from usage_counters u where u.org_id = $1 and u.metric_id = m.id)
+            <> (select count(*) from events e where e.org_id = $1 and e.metric_id = m.id
+                and e.status in ('counted', 'late'))""",
     "something is in another tenant's hands": """
         select s.id from subscriptions s where s.org_id = $1 and not exists (select 1 from customers c
             where c.org_id = s.org_id and c.id = s.customer_id)

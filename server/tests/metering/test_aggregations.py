@@ -82,6 +82,7 @@ class Events:
             more.pop("end", END),
             (self.former,),
             more.pop("timezone", "UTC"),
+            more.pop("replaced", False),
         )
         query = UsageQuery(METRIC, how, (window,), **more)
         async with self.world.database.transaction() as tx:
@@ -212,6 +213,26 @@ async def test_a_value_added_in_an_earlier_period_is_not_there_unless_the_metric
     await events.add("2026-03-05", 1, value="b")
     assert (await events.one("unique_count_agg")).units == 1
     assert (await events.one("unique_count_agg", recurring=True)).units == 2
+
+
+async def test_the_day_on_which_another_plan_takes_over_is_the_others(events: Events) -> None:
+    end = instant("2026-03-16T10:00:00Z")
+    await events.add("2026-03-10", 2, value="a")
+    await events.add("2026-03-16T08:00:00Z", 4, value="b")
+    for replaced, days in ((True, 2 * 6), (False, 2 * 7 + 4)):
+        row = await events.one("sum_agg", weighted=True, recurring=True, end=end, replaced=replaced)
+        assert (row.units, row.weighted_units) == (6, days)
+
+
+async def test_a_value_that_goes_and_comes_on_the_day_of_another_plan_is_not_counted_twice(
+    events: Events,
+) -> None:
+    end = instant("2026-03-16T10:00:00Z")
+    for at, quantity in (("10T00", 1), ("16T01", 0), ("16T02", 1)):
+        await events.add(f"2026-03-{at}:00:00Z", quantity, value="a")
+    for replaced, days in ((True, 6), (False, 7)):
+        row = await events.one("unique_count_agg", weighted=True, recurring=True, end=end, replaced=replaced)
+        assert (row.units, row.weighted_units) == (1, days)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -144,8 +144,11 @@ def _events(one: Statement, query: UsageQuery) -> str:
 
 
 def _days(window: Window) -> tuple[date, date]:
-    """The first and the last local day that a window touches."""
-    return local_date(window.start, window.timezone), local_date(window.end - _TICK, window.timezone)
+    """The first and the last local day that count of a window; none where the last is before the first."""
+    first = local_date(window.start, window.timezone)
+    if window.replaced:
+        return first, local_date(window.end, window.timezone) - timedelta(days=1)
+    return first, local_date(window.end - _TICK, window.timezone)
 
 
 def _group(one: Statement, query: UsageQuery, name: str) -> str:
@@ -225,10 +228,10 @@ def _unique_count(events: str, query: UsageQuery, keys: Sequence[str]) -> str:
         from (select s.*, lag(quantity, 1, 0) over ({of_value}) as previous,
                 {_counted(query)} over (partition by {by}) as events from ({events}) s) c
         where quantity <> previous"""
+    twice = f"coalesce({back} = {left} and {left} <= last_day, false)"
     spans = f"""
         select d.*, case when quantity = 0 or left_at < window_start then 0
-            else least(coalesce({left}, last_day), last_day) - {_DAY} + 1 - (coalesce({back} = {left}, false))::int
-            end as days
+            else least(coalesce({left}, last_day), last_day) - {_DAY} + 1 - {twice}::int end as days
         from ({changes}) d"""
     moved = f"(case when quantity = 0 then -1 else 1 end::numeric order by {_ORDER})"
     relevant = (

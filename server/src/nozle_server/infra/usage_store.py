@@ -52,13 +52,15 @@ FOR_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 @dataclass(frozen=True, slots=True)
 class Window:
     """One subscription's time in [start, end). `earlier` are the subscriptions that it took over from, whose quantity of a
-    recurring metric it carries on; `timezone` is where the days of a prorated quantity are counted."""
+    recurring metric it carries on; `timezone` is where the days of a prorated quantity are counted. Where another plan
+    took its place (`replaced`), the day of `end` is not among them."""
 
     subscription_id: UUID
     start: datetime
     end: datetime
     earlier: tuple[UUID, ...] = ()
     timezone: str = "UTC"
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

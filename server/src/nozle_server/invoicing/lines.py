@@ -10,7 +10,7 @@ from uuid import UUID
 from nozle_server.catalog.charge_models import ChargeModel
 from nozle_server.catalog.model import Aggregation, Charge, ChargeFilter, Metric, PlanVersion
 from nozle_server.core.ids import new_id
-from nozle_server.core.periods import Period, days, proration
+from nozle_server.core.periods import Period, days
 from nozle_server.core.rounding import EXACT, divide, to_cents
 from nozle_server.infra.event_log import EventRecord
 from nozle_server.infra.usage_store import Arrival, UsageQuery, UsageRow, Window
@@ -27,14 +27,18 @@ from nozle_server.rating.rate import (
     rate,
 )
 from nozle_server.subscriptions.model import Subscription
+from nozle_server.subscriptions.proration import fee_days
 
 _ZERO = Decimal(0)
 
 
-def usage_window(subscription: Subscription, period: Period, earlier: Sequence[UUID] = ()) -> Window:
+def usage_window(
+    subscription: Subscription, period: Period, earlier: Sequence[UUID] = (), *, replaced: bool = False
+) -> Window:
     """A subscription's usage in a period; `earlier` are the subscriptions it took over from
-    (`subscriptions.store.chains`), which a recurring metric counts on from."""
-    return Window(subscription.id, period.start, period.end, tuple(earlier), subscription.timezone)
+    (`subscriptions.store.chains`), which a recurring metric counts on from. Where another plan takes its place at the
+    period's end (`replaced`), that day is the other's."""
+    return Window(subscription.id, period.start, period.end, tuple(earlier), subscription.timezone, replaced)
 
 
 def usage_query(
@@ -87,6 +91,7 @@ def charge_lines(
     now: datetime,
     *,
     following: Period | None = None,
+    replaced: bool = False,
 ) -> list[InvoiceLine]:
     """A charge's lines from one window's usage.
 
@@ -98,7 +103,7 @@ def charge_lines(
     if charge.pay_in_advance and not (metric.recurring and following):
         return []
     billed = following if charge.pay_in_advance and following else period
-    pricing = _Pricing(subscription, version, charge, metric, period, now)
+    pricing = _Pricing(subscription, version, charge, metric, period, now, replaced)
     lines = []
     for charge_filter, row in _priced_rows(charge, rows):
         usage = pricing.usage(pricing.model(charge_filter), row)
@@ -201,11 +206,14 @@ class _Pricing:
     metric: Metric
     period: Period
     now: datetime
+    replaced: bool = False
 
     @property
     def whole_days(self) -> tuple[int, int]:
         """(days of the period, days of the whole period that it is a part of)."""
-        return proration(self.subscription.calendar(self.version.usage_interval), self.period)
+        interval = self.version.usage_interval
+        share = fee_days(self.subscription, interval, self.period, replaced=self.replaced, trial=False)
+        return share.days, share.whole_days
 
     @property
     def whole_seconds(self) -> Decimal:
@@ -334,7 +342,8 @@ class _Pricing:
         return replace(
             parent,
             id=new_id(),
-            description=f"{parent.description}, minimum",
+            description=f"{_description(self.charge, None, {})}, minimum",
+            grouped_by={},
             units=Decimal(1),
             events_count=0,
             exact_amount_cents=missing,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from uuid import UUID
 
-from nozle_server.catalog import metric_store
+from nozle_server.catalog import metric_store, plan_store
 from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, local_date, start_of_day
@@ -59,30 +59,42 @@ async def rate_usage(
     *,
     charges: Sequence[Charge] | None = None,
     following: Period | None = None,
-    successor: PlanVersion | None = None,
     include_late: bool = False,
 ) -> list[InvoiceLine]:
     """The charge lines of one subscription for one period, from the events as they are stored now.
 
-    `following` is the period that begins, for quantities that are paid in advance; `successor` the plan that takes over
-    before the period is over. `include_late` rates a closed period anew.
+    `following` is the period that begins, for quantities that are paid in advance. `include_late` rates a closed period
+    anew. Where another plan takes over at the period's end, what that one bills is left to it.
     """
     lines: list[InvoiceLine] = []
+    successor = await _successor(tx, subscription, period)
+    cut_short = period.end < subscription.calendar(version.usage_interval).period_at(period.start).end
     earlier: Sequence[UUID] | None = None
     for charge in version.charges if charges is None else charges:
         metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
-        if successor is not None and invoice_lines.is_left_to_successor(charge, metric, successor):
+        if successor and cut_short and invoice_lines.is_left_to_successor(charge, metric, successor):
             continue
         if metric.recurring and earlier is None:
             chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
             earlier = chains.get(subscription.id, ())
-        window = invoice_lines.usage_window(subscription, period, earlier or ())
+        replaced = successor is not None
+        window = invoice_lines.usage_window(subscription, period, earlier or (), replaced=replaced)
         query = invoice_lines.usage_query(charge, metric, [window], include_late=include_late)
         rows = await seams.usage_store.usage(tx, subscription.org_id, query)
         lines += invoice_lines.charge_lines(
-            subscription, version, charge, metric, period, rows, now, following=following
+            subscription, version, charge, metric, period, rows, now, following=following, replaced=replaced
         )
     return lines
+
+
+async def _successor(tx: Tx, subscription: Subscription, period: Period) -> PlanVersion | None:
+    """The plan that takes the place of a subscription's at the end of a period."""
+    if subscription.terminated_at != period.end:
+        return None
+    following = await subscriptions_store.find_successor(tx, subscription.org_id, subscription.id)
+    if following is None or following.started_at != period.end:
+        return None
+    return await plan_store.get_plan_version(tx, subscription.org_id, following.plan_version_id)
 
 
 async def issue_invoice(

@@ -204,7 +204,6 @@ class _Billing:
                 usage,
                 self.at,
                 following=self._following(self.version.usage_interval),
-                successor=await self._successor(usage),
             )
         return [*lines, *await self._commitment(lines)]
 
@@ -272,20 +271,6 @@ class _Billing:
             return []
         replaced = self.billed.replaced and not in_advance
         return [fee_line(self.subscription, self.version, self.plan_name, period, self.at, replaced=replaced)]
-
-    async def _successor(self, usage: Period) -> PlanVersion | None:
-        """The plan that takes over before this period of usage is over."""
-        if not self.billed.replaced or usage.end == self._running_end(usage):
-            return None
-        following = await subscriptions_store.find_successor(
-            self.tx, self.version.org_id, self.subscription.id
-        )
-        if following is None:
-            return None
-        return await plan_store.get_plan_version(self.tx, self.version.org_id, following.plan_version_id)
-
-    def _running_end(self, usage: Period) -> datetime:
-        return self.subscription.calendar(self.version.usage_interval).period_at(usage.start).end
 
     async def _fixed_charges(self) -> list[InvoiceLine]:
         lines = []

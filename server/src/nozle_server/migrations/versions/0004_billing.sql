@@ -45,7 +45,8 @@ select org_id, id, subscription_id, billing_reason, period_start, period_end,
     case when billing_reason <> 'subscription_starting' then period_end end
 from invoices where subscription_id is not null;
 -- One invoice a period, whoever asks for it and however often.
-create unique index invoice_subscriptions_once on invoice_subscriptions (org_id, subscription_id, reason, period_start)
+create unique index invoice_subscriptions_once on invoice_subscriptions
+    (org_id, subscription_id, reason, (coalesce(charges_start, period_start)))
     where reason not in ('in_advance_charge', 'progressive_billing', 'late_usage') and not voided;
 create index invoice_subscriptions_of on invoice_subscriptions (org_id, subscription_id, charges_start);
 

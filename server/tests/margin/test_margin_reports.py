@@ -169,3 +169,39 @@ async def test_a_publishable_key_gets_no_margin(world: World) -> None:
     for report in ("summary", "customers", "metrics", "plans", "models", "trend"):
         answer = await world.call("GET", f"/api/v1/margin/{report}", key=world.publishable)
         assert answer.status == 403
+
+
+async def test_what_is_there_from_day_to_day_is_earned_by_the_day(world: World) -> None:
+    """Carried-over seats, weighted sums and minimums are spread over their period; groups and dynamic prices fall on their
+    events. Together they are what the invoice charges."""
+    await world.turn("2026-01-01")
+    await world.a_metric(code="seats", recurring=True)
+    await world.a_metric(code="disk", how="weighted_sum_agg", weighted_interval="seconds")
+    await world.a_metric()
+
+    def priced(metric: str, model: str = "standard", **properties: object) -> dict[str, Any]:
+        return {"billable_metric_code": metric, "charge_model": model, "properties": properties}
+
+    charges = [
+        priced("seats", amount="31"),
+        priced("disk", amount="31"),
+        {**priced("tokens", amount="1", pricing_group_keys=["region"]), "min_amount_cents": 3200},
+        priced("tokens", "dynamic"),
+    ]
+    await world.a_plan(charges=charges)
+    await world.a_customer()
+    await world.subscribe("acme", "pro")
+    await world.use("acme", 2, code="seats")
+    await world.use("acme", 10, code="disk")
+    await world.at("2026-01-20").use("acme", 1, properties={"region": "eu"}, precise_total_amount_cents="100")
+    await world.turn("2026-02-01")
+    january = {"from_": "2026-01-01", "to": "2026-01-31"}
+    charged = (await world.last_invoice("acme"))["total_amount_cents"]
+    assert charged == 6200 + 31000 + 3200 + 100
+    assert (await world.get("/api/v1/margin/summary", **january))["usage_revenue_cents"] == charged
+    day = (await world.get("/api/v1/margin/summary", from_="2026-01-20", to="2026-01-20"))[
+        "usage_revenue_cents"
+    ]
+    assert day == 200 + 1000 + (3200 - 100) // 31 + 100 + 100
+    february = await world.get("/api/v1/margin/summary", from_="2026-02-01", to="2026-02-28")
+    assert february["usage_revenue_cents"] > 0  # the first day of the seats that are carried over

@@ -4,6 +4,7 @@ from nozle_server.api.endpoint import Endpoint
 from nozle_server.api.routes import (
     add_ons,
     admin,
+    analytics,
     applied_coupons,
     billable_metrics,
     core_plans,
@@ -51,6 +52,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *invoices.ENDPOINTS,
     *explanations.ENDPOINTS,
     *files.ENDPOINTS,
+    *analytics.ENDPOINTS,
     *cost_models.ENDPOINTS,
     *margin.ENDPOINTS,
     *billable_metrics.ENDPOINTS,

@@ -234,6 +234,31 @@ class World:
         assert isinstance(made["subscription_id"], str)
         return made["subscription_id"]
 
+    async def assign(self, customer: str, plan: str, external_id: str, **more: object) -> JsonObject:
+        """Core's POST /subscriptions: a plan under an id of the caller's; the subscription."""
+        wanted = {"external_customer_id": customer, "plan_code": plan, "external_id": external_id, **more}
+        made = await self.post("/core/api/v1/subscriptions", {"subscription": wanted})
+        assert isinstance(made["subscription"], dict)
+        return made["subscription"]
+
+    async def change_plan(self, customer: str, plan: str, **more: object) -> JsonObject:
+        body = {"customer_id": customer, "plan_code": plan, **more}
+        changed = await self.post("/api/v1/billing/upgrade", body)
+        assert isinstance(changed, dict)
+        return changed
+
+    async def preview_change(self, customer: str, plan: str, **more: object) -> JsonObject:
+        body = {"customer_id": customer, "plan_code": plan, **more}
+        shown = await self.post("/api/v1/subscriptions/preview", body)
+        assert isinstance(shown, dict)
+        return shown
+
+    async def cancel(self, subscription: str, **query: object) -> JsonObject:
+        answer = await self.call("DELETE", with_query(f"/api/v1/subscriptions/{quote(subscription)}", query))
+        ended = _good(answer)
+        assert isinstance(ended, dict)
+        return ended
+
     async def use(
         self, customer: str, n: object = 1, *, code: str = "tokens", id: str | None = None, **more: Any
     ) -> JsonObject:

@@ -202,3 +202,79 @@ async def _a_subscriber(world: World) -> None:
     await world.a_plan(charges=[STANDARD], entitlements={"chat": {"limit": 1000}})
     await world.a_customer()
     await world.subscribe("acme", "pro")
+
+
+async def _a_chain(world: World) -> str:
+    await world.turn("2026-01-01")
+    for plan, amount in (("small", 1000), ("mid", 2000), ("big", 3000)):
+        await world.a_plan(code=plan, amount_cents=amount, pay_in_advance=True, credits=amount)
+    await world.a_customer()
+    subscription = await world.subscribe("acme", "small")
+    await world.turn("2026-01-16")
+    return subscription
+
+
+async def _one_runs(world: World) -> str:
+    """Exactly one of the chain is active, nothing of it overlaps, and the invoices less the credits are what it cost."""
+    rows = await world.fetch(
+        """select s.status, s.started_at, s.terminated_at, p.code from subscriptions s
+           join plans p on p.org_id = s.org_id and p.id = s.plan_id
+           where s.org_id = $1 and s.status in ('active', 'terminated') order by s.started_at, s.created_at, s.id"""
+    )
+    for one, two in zip(rows, rows[1:], strict=False):
+        assert one["terminated_at"] == two["started_at"]
+    assert [row["status"] for row in rows].count("active") <= 1
+    await audit(world)
+    return str(rows[-1]["code"])
+
+
+async def test_the_same_upgrade_ten_times_at_once_is_one(world: World) -> None:
+    await _a_chain(world)
+    body = {"customer_id": "acme", "plan_code": "big"}
+    answers = await asyncio.gather(*(world.call("POST", "/api/v1/billing/upgrade", body) for _ in range(10)))
+    assert {answer.status for answer in answers} == {200}
+    assert sum(answer.json["direction"] == "upgrade" for answer in answers) == 1
+    assert await _one_runs(world) == "big"
+    assert len(await world.invoices("acme")) == 2
+    assert await world.balance("acme") == 3000
+
+
+async def test_upgrades_to_two_plans_at_once_leave_one_plan(world: World) -> None:
+    """One after the other, in whichever order: the last word counts, and every day is paid once."""
+    await _a_chain(world)
+    answers = await asyncio.gather(
+        *(
+            world.call("POST", "/api/v1/billing/upgrade", {"customer_id": "acme", "plan_code": plan})
+            for plan in ("mid", "big") * 4
+        )
+    )
+    assert {answer.status for answer in answers} == {200}
+    assert await _one_runs(world) == "big"
+
+
+async def test_a_cancellation_and_an_upgrade_at_once(world: World) -> None:
+    """Whichever comes first: either it is upgraded and then cancelled, or cancelled and there is nothing to upgrade."""
+    subscription = await _a_chain(world)
+    upgrade, cancelled = await asyncio.gather(
+        world.call("POST", "/api/v1/billing/upgrade", {"customer_id": "acme", "plan_code": "big"}),
+        world.call("DELETE", f"/api/v1/subscriptions/{subscription}?cancellation_policy=immediate"),
+    )
+    assert cancelled.status == 200
+    assert upgrade.status in (200, 409)
+    await _one_runs(world)
+    assert (await world.get("/api/v1/billing/status", customer_id="acme"))["status"] == "canceled"
+
+
+async def test_a_period_end_and_an_upgrade_at_once(world: World) -> None:
+    """The upgrade falls before the end or after it, never across: each boundary is invoiced once."""
+    await _a_chain(world)
+    await world.turn("2026-01-31T23:59:59Z")
+    upgrade, _ = await asyncio.gather(
+        world.call("POST", "/api/v1/billing/upgrade", {"customer_id": "acme", "plan_code": "big"}),
+        world.turn("2026-02-01"),
+    )
+    assert upgrade.status == 200
+    assert await _one_runs(world) == "big"
+    await world.turn("2026-03-01")
+    assert (await world.last_invoice("acme"))["total_amount_cents"] == 3000
+    await audit(world)

@@ -115,7 +115,7 @@ def following(
         started_at=at,
         ending_at=ending_at,
         terminated_at=None,
-        canceled_at=None,
+        canceled_at=old.canceled_at if old.cancel_at_period_end else None,
         billed_through=at,
         created_at=now,
         previous_subscription_id=old.id,

@@ -87,8 +87,8 @@ async def invoice_period(
 ) -> None:
     """Make the invoice of the period that ended at `ended_at`, together with the customer's other subscriptions whose
     periods ended at that instant. A unique key keeps a second one out."""
-    billed = await _billed_together(tx, seams, org_id, subscription_id, ended_at)
-    await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
+    if billed := await _billed_together(tx, seams, org_id, subscription_id, ended_at):
+        await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
 
 
 async def invoice_failed(
@@ -96,8 +96,8 @@ async def invoice_failed(
 ) -> None:
     """Keep the place of an invoice that could not be made: it is seen among the others, and can be retried."""
     subscription = await subscriptions_store.get(tx, org_id, subscription_id)
-    billed = await _billed(tx, org_id, subscription, ended_at)
-    await bill_failed(tx, seams, org_id=org_id, billed=billed, at=ended_at, error=error)
+    if billed := await _billed(tx, org_id, subscription, ended_at):
+        await bill_failed(tx, seams, org_id=org_id, billed=billed, at=ended_at, error=error)
 
 
 async def _billed_together(

@@ -65,6 +65,13 @@ CASES = [
         "customer_not_found",
     ),
     (Conflict("taken", code="subscription_exists"), 409, "subscription_exists", 409, "subscription_exists"),
+    (
+        Conflict("taken", code="value_already_exist", details={"code": ["value_already_exist"]}),
+        409,
+        "value_already_exist",
+        422,
+        "validation_errors",
+    ),
     (RuleBroken("no", code="payment_failed"), 422, "payment_failed", 422, "payment_failed"),
     (Unavailable("busy", code="database_busy"), 503, "database_busy", 503, "database_busy"),
 ]

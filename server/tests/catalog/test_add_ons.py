@@ -77,7 +77,7 @@ async def test_a_change_changes_what_it_names(world: World) -> None:
         ({"amount_currency": None}, 422, {"amount_currency": ["value_is_mandatory"]}),
         ({"name": " "}, 422, {"name": ["value_is_mandatory"]}),
         ({"code": "a\nb"}, 422, {"code": ["value_is_invalid"]}),
-        ({"code": "taken"}, 409, {"code": ["value_already_exist"]}),
+        ({"code": "taken"}, 422, {"code": ["value_already_exist"]}),
         ({"tax_codes": ["none"]}, 404, None),
     ],
 )

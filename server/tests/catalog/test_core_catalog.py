@@ -65,12 +65,12 @@ async def test_the_life_of_a_resource(
 async def test_a_code_that_is_taken_and_a_code_that_changes(
     world: World, name: str, plural: str, wanted: dict[str, Any], change: dict[str, Any], missing: str
 ) -> None:
-    """409 `value_already_exist` in Core's form with the field named; a code is fixed; pk_ and strangers have no way in."""
+    """422 `value_already_exist` in Core's form with the field named; a code is fixed; pk_ and strangers have no way in."""
     await a_metric(world, name)
     path = f"/core/api/v1/{plural}"
     await world.post(path, {name: wanted})
     answer = await world.call("POST", path, {name: {**wanted, **change}})
-    assert answer.status == 409
+    assert answer.status == 422
     assert answer.json["error_details"] == {"code": ["value_already_exist"]}
     answer = await world.call("PUT", f"{path}/{wanted['code']}", {name: {**wanted, "code": "other"}})
     assert (answer.status, answer.json["error_details"]) == (422, {"code": ["value_is_fixed"]})

@@ -75,7 +75,7 @@ async def test_a_coupon_may_become_another_until_a_customer_has_it(world: World)
     assert (changed["frequency_duration"], changed["expiration_at"]) == (6, "2026-08-08T23:59:59Z")
     await world.post(PATH, {"coupon": FIXED})
     answer = await put(world, "other", code="deal")
-    assert (answer["status"], answer["error_details"]) == (409, {"code": ["value_already_exist"]})
+    assert (answer["status"], answer["error_details"]) == (422, {"code": ["value_already_exist"]})
     await world.a_customer()
     given = {"external_customer_id": "acme", "coupon_code": "other"}
     await world.post("/core/api/v1/applied_coupons", {"applied_coupon": given})
@@ -107,7 +107,7 @@ async def test_a_coupon_may_become_another_until_a_customer_has_it(world: World)
         (FIXED, {"frequency": "recurring"}, 422, {"frequency_duration": ["value_is_mandatory"]}),
         (FIXED, {"expiration": "never"}, 422, {"expiration": ["value_is_invalid"]}),
         (FIXED, {"expiration": "time_limit"}, 422, {"expiration_at": ["value_is_mandatory"]}),
-        (FIXED, {"code": "taken"}, 409, {"code": ["value_already_exist"]}),
+        (FIXED, {"code": "taken"}, 422, {"code": ["value_already_exist"]}),
         (FIXED, {"applies_to": {"plan_codes": ["none"]}}, 404, None),
         (FIXED, {"applies_to": {"billable_metric_codes": ["none"]}}, 404, None),
         (PERCENT, {"percentage_rate": None}, 422, {"percentage_rate": ["value_is_mandatory"]}),

@@ -77,7 +77,7 @@ async def test_the_life_of_a_tax(world: World) -> None:
         ({"name": ""}, 422, {"name": ["value_is_mandatory"]}),
         ({"code": " vat"}, 422, {"code": ["value_is_invalid"]}),
         ({"applied_to_organization": "yes"}, 422, {"applied_to_organization": ["invalid_type"]}),
-        ({"code": "taken"}, 409, {"code": ["value_already_exist"]}),
+        ({"code": "taken"}, 422, {"code": ["value_already_exist"]}),
     ],
 )
 async def test_a_bad_tax_is_refused_with_the_field_named(

@@ -339,10 +339,10 @@ async def test_codes_are_unique_among_active_wallets_and_these_are_five(world: W
         "/core/api/v1/customers/acme/wallets",
         {"wallet": {"rate_amount": "1", "currency": "USD", "code": "main"}},
     )
-    assert (taken.status, taken.json["error_details"]) == (409, {"code": ["value_already_exist"]})
+    assert (taken.status, taken.json["error_details"]) == (422, {"code": ["value_already_exist"]})
     second = await world.a_wallet(code="other")
     taken = await world.call("PUT", f"{WALLETS}/{second['lago_id']}", {"wallet": {"code": "main"}})
-    assert (taken.status, taken.json["error_details"]) == (409, {"code": ["value_already_exist"]})
+    assert (taken.status, taken.json["error_details"]) == (422, {"code": ["value_already_exist"]})
     assert [(await world.a_wallet())["code"] for _ in range(2)] == ["default", "default_1767225600"]
     await world.a_wallet(code="fifth")
     body = {"wallet": {"external_customer_id": "acme", "rate_amount": "1", "code": "sixth"}}

@@ -73,6 +73,8 @@ def is_core(path: str) -> bool:
 def status_of(error: NozleError, *, core: bool) -> int:
     if isinstance(error, HttpError):
         return error.status
+    if core and isinstance(error, Conflict) and error.details:
+        return 422  # a value that is taken is one that does not validate, to Lago's clients
     for kind, seed_status, core_status in _STATUSES:
         if isinstance(error, kind):
             return core_status if core else seed_status

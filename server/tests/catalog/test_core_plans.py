@@ -518,3 +518,27 @@ async def test_two_changes_at_once_make_two_versions(world: World) -> None:
     assert {one["properties"]["amount"] for one in charges} == {"1", "2", "3", "4", "5"}
     versions = (await world.get(f"{PLANS}/pro/versions"))["versions"]
     assert [one["version"] for one in versions] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_plan_tells_how_it_is_used(world: World) -> None:
+    """Active subscriptions, their customers, and drafts of their invoices; other plans' and ended ones do not count."""
+    await world.turn("2026-01-10")
+    await a_plan(world)
+    await a_plan(world, code="other")
+    for customer in ("acme", "bolt"):
+        await world.a_customer(customer, billing_configuration={"invoice_grace_period": 3})
+    await world.subscribe("acme", "pro", billing_time="calendar")
+    await world.subscribe("bolt", "pro", billing_time="calendar", ending_at="2026-01-20T00:00:00Z")
+
+    async def used(code: str) -> tuple[int, int, int]:
+        plan = (await world.get(f"{PLANS}/{code}"))["plan"]
+        return plan["active_subscriptions_count"], plan["customers_count"], plan["draft_invoices_count"]
+
+    assert await used("pro") == (2, 2, 0)
+    await world.turn("2026-01-20")
+    assert await used("pro") == (1, 1, 1)
+    await world.turn("2026-02-01")
+    assert await used("pro") == (1, 1, 1)
+    await world.turn("2026-02-05")
+    assert await used("pro") == (1, 1, 0)
+    assert await used("other") == (0, 0, 0)

@@ -74,9 +74,11 @@ def plan_json(plan: Plan, version: PlanVersion, around: Surroundings) -> Json:
     use = around.use.get(plan.id, PlanUse(0, 0, 0))
     monthly = version.interval in BILLABLE_MONTHLY
     commitment = version.minimum_commitment
+    # As Lago: what a subscription has otherwise is a plan of its own, whose parent is the plan.
+    plan_id = version.id if version.overrides else plan.id
     return {
-        "lago_id": plan.id,
-        "nozle_id": plan.id,
+        "lago_id": plan_id,
+        "nozle_id": plan_id,
         "code": plan.code,
         "name": plan.name,
         "invoice_display_name": version.invoice_display_name,
@@ -94,7 +96,7 @@ def plan_json(plan: Plan, version: PlanVersion, around: Surroundings) -> Json:
         "customers_count": use.customers,
         "active_subscriptions_count": use.active_subscriptions,
         "draft_invoices_count": use.draft_invoices,
-        "parent_id": version.overrides and plan.id,
+        "parent_id": plan.id if version.overrides else None,
         "pending_deletion": False,
         "charges": [charge_json(charge, around.taxes) for charge in version.charges],
         "fixed_charges": [fixed_charge_json(charge, around.taxes) for charge in version.fixed_charges],

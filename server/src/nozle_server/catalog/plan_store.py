@@ -158,10 +158,10 @@ async def count_use(tx: Tx, org_id: UUID, plan_ids: Sequence[UUID]) -> dict[UUID
     rows = await tx.fetch(
         """
         select p.id, a.subscriptions, a.customers, (
-            select count(distinct i.id) from subscriptions s
-            join invoice_subscriptions x on x.org_id = s.org_id and x.subscription_id = s.id
-            join invoices i on i.org_id = x.org_id and i.id = x.invoice_id
-            where s.org_id = p.org_id and s.plan_id = p.id and i.status = 'draft') as drafts
+            select count(distinct i.id) from invoices i
+            join invoice_subscriptions x on x.org_id = i.org_id and x.invoice_id = i.id
+            join subscriptions s on s.org_id = x.org_id and s.id = x.subscription_id
+            where i.org_id = p.org_id and i.status = 'draft' and s.plan_id = p.id) as drafts
         from plans p, lateral (
             select count(*) as subscriptions, count(distinct s.customer_id) as customers from subscriptions s
             where s.org_id = p.org_id and s.plan_id = p.id and s.status = 'active') a

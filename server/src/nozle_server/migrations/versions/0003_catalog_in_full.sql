@@ -42,6 +42,8 @@ alter table plan_versions
 create unique index plan_versions_number on plan_versions (org_id, plan_id, version) where overrides is null;
 
 alter table plans add column metadata jsonb;
+-- Few at any time; a plan tells how many it has.
+create index invoices_in_draft on invoices (org_id) where status = 'draft';
 
 -- Subscribers of other versions of a plan move to one of its versions, each when its billing period ends: by then a
 -- subscription on that version follows it. What became of a migration is seen from those; only its cancellation is told.

@@ -1,6 +1,6 @@
 """All SQL of invoices, and rows <-> values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -30,12 +30,22 @@ _SUBSCRIPTION_COLUMNS = tuple(field.name for field in fields(InvoiceSubscription
 _CREDIT_COLUMNS = tuple(field.name for field in fields(InvoiceCredit))
 
 
+# The parameters 3 and 4 are the status and the instant.
+PAYMENT_OF_LINE = """payment_status = $3,
+    succeeded_at = case when $3 = 'succeeded' then $4 else succeeded_at end,
+    failed_at = case when $3 = 'failed' then $4 else failed_at end,
+    refunded_at = case when $3 = 'refunded' then $4 else refunded_at end"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceFilter:
-    """Which invoices a list shows; None and () do not restrict. Dates are issuing dates, both included."""
+    """Which invoices a list shows; None and () do not restrict. Dates are issuing dates, both included.
+
+    `overdue` asks whether the day to pay by has passed at `now`, which then must be given, in the invoice's zone.
+    """
 
     customer_id: UUID | None = None
-    subscription_id: UUID | None = None
+    subscription_ids: tuple[UUID, ...] | None = None
     statuses: tuple[str, ...] = ()
     payment_statuses: tuple[str, ...] = ()
     invoice_types: tuple[str, ...] = ()
@@ -44,7 +54,8 @@ class InvoiceFilter:
     issued_to: date | None = None
     amount_from: int | None = None
     amount_to: int | None = None
-    overdue_on: date | None = None
+    overdue: bool | None = None
+    now: datetime | None = None
     dispute_lost: bool | None = None
     search: str | None = None
 
@@ -200,6 +211,13 @@ async def list_invoices(
     return await with_parts(tx, org_id, [invoice_from_row(row) for row in rows]), total
 
 
+_OVERDUE = """i.status = 'finalized' and i.payment_status <> 'succeeded' and i.payment_dispute_lost_at is null
+    and coalesce(i.payment_due_date < ({}::timestamptz at time zone i.timezone)::date, false)"""
+_SEARCH = """(strpos(lower(i.number), lower({0})) > 0 or i.id::text = {0} or exists (select 1 from customers c
+    where c.org_id = i.org_id and c.id = i.customer_id and (strpos(lower(c.external_id), lower({0})) > 0
+        or strpos(lower(c.name), lower({0})) > 0 or strpos(lower(c.email), lower({0})) > 0)))"""
+
+
 def _conditions(org_id: UUID, wanted: InvoiceFilter) -> tuple[str, list[Any]]:
     values: list[Any] = [org_id]
     conditions = ["i.org_id = $1"]
@@ -212,9 +230,11 @@ def _conditions(org_id: UUID, wanted: InvoiceFilter) -> tuple[str, list[Any]]:
     also("i.customer_id = {}", wanted.customer_id)
     also(
         """exists (select 1 from invoice_subscriptions s where s.org_id = i.org_id and s.invoice_id = i.id
-                and s.subscription_id = {})""",
-        wanted.subscription_id,
+                and s.subscription_id = any({}))""",
+        wanted.subscription_ids,
     )
+    if wanted.subscription_ids == ():
+        conditions.append("false")
     also("i.status = any({})", wanted.statuses)
     also("i.payment_status = any({})", wanted.payment_statuses)
     also("i.invoice_type = any({})", wanted.invoice_types)
@@ -223,12 +243,10 @@ def _conditions(org_id: UUID, wanted: InvoiceFilter) -> tuple[str, list[Any]]:
     also("i.issuing_date <= {}", wanted.issued_to)
     also("i.total_amount_cents >= {}", wanted.amount_from)
     also("i.total_amount_cents <= {}", wanted.amount_to)
-    also(
-        "i.status = 'finalized' and i.payment_status <> 'succeeded' and i.payment_due_date < {}",
-        wanted.overdue_on,
-    )
+    if wanted.overdue is not None:
+        also(f"({_OVERDUE}) = {str(wanted.overdue).lower()}", wanted.now)
     also("(i.payment_dispute_lost_at is not null) = {}", wanted.dispute_lost)
-    also("(strpos(lower(i.number), lower({0})) > 0 or i.id::text = {0})", wanted.search)
+    also(_SEARCH, wanted.search)
     return " and ".join(conditions), values
 
 
@@ -350,10 +368,11 @@ async def set_payment(
         now,
     )
     await tx.execute(
-        "update invoice_lines set payment_status = $3 where org_id = $1 and invoice_id = $2",
+        f"update invoice_lines set {PAYMENT_OF_LINE} where org_id = $1 and invoice_id = $2",
         org_id,
         invoice_id,
         payment_status,
+        now,
     )
 
 
@@ -365,6 +384,29 @@ async def set_failed(tx: Tx, org_id: UUID, invoice_id: UUID, error: str, now: da
         org_id,
         invoice_id,
         [{"error_code": "invoice_not_finalized", "details": error}],
+        now,
+    )
+
+
+async def set_metadata(
+    tx: Tx, org_id: UUID, invoice_id: UUID, metadata: Sequence[Mapping[str, Any]], now: datetime
+) -> None:
+    await tx.execute(
+        "update invoices set metadata = $3, updated_at = $4 where org_id = $1 and id = $2",
+        org_id,
+        invoice_id,
+        list(metadata),
+        now,
+    )
+
+
+async def set_dispute_lost(tx: Tx, org_id: UUID, invoice_id: UUID, now: datetime) -> None:
+    """From the first time it is said on."""
+    await tx.execute(
+        """update invoices set payment_dispute_lost_at = coalesce(payment_dispute_lost_at, $3), updated_at = $3
+           where org_id = $1 and id = $2""",
+        org_id,
+        invoice_id,
         now,
     )
 

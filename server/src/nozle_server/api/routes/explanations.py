@@ -1,16 +1,15 @@
 """Explain this number: what made a fee, and what late usage is about to change of an invoice."""
 
+from nozle_server.api.core_fees import fees_json
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.event_forms import event_json
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.routes.invoices import core_fee
 from nozle_server.api.shapes import ANY_OBJECT, INTEGER, PAGE_META, STRING, array, optional, shape
 from nozle_server.core.errors import NotFound
 from nozle_server.core.ids import from_text
 from nozle_server.core.money import to_major
 from nozle_server.core.numbers import to_plain
 from nozle_server.invoicing import store as invoicing_store
-from nozle_server.invoicing.model import Invoice
 from nozle_server.workflows.adjust_periods import Correction, corrections_of
 from nozle_server.workflows.explain_fee import Explanation, explain_fee
 
@@ -98,10 +97,11 @@ async def adjustments(call: Call) -> object:
     if invoice is None:
         raise NotFound("invoice not found", code="invoice_not_found")
     found = await corrections_of(call.tx, call.services.seams, invoice, now=call.now)
-    return {"adjustments": [adjustment_json(one, invoice) for one in found]}
+    return {"adjustments": [await _adjustment(call, one) for one in found]}
 
 
-def adjustment_json(one: Correction, invoice: Invoice) -> dict[str, object]:
+async def _adjustment(call: Call, one: Correction) -> dict[str, object]:
+    fees = await fees_json(call.tx, call.org_id, one.lines)
     return {
         "lago_subscription_id": one.subscription_id,
         "from_datetime": one.period.start,
@@ -109,7 +109,7 @@ def adjustment_json(one: Correction, invoice: Invoice) -> dict[str, object]:
         "status": one.status,
         "lago_invoice_id": one.invoice_id,
         "net_amount_cents": sum(line.amount_cents for line in one.lines),
-        "fees": [{**core_fee(line, invoice), "steps": line.steps} for line in one.lines],
+        "fees": [{**fee, "steps": line.steps} for fee, line in zip(fees, one.lines, strict=True)],
     }
 
 

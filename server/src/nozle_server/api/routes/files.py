@@ -8,13 +8,12 @@ from uuid import UUID
 
 import msgspec
 
+from nozle_server.api.core_invoices import invoice_json
 from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Mount, Reply, Scope
-from nozle_server.api.links import file_path, invoice_file_url
-from nozle_server.api.routes.invoices import core_invoice
+from nozle_server.api.links import file_path
 from nozle_server.api.shapes import ANY_OBJECT, shape
 from nozle_server.core.errors import NotAllowed
 from nozle_server.core.ids import from_text
-from nozle_server.customers.store import find_by_id
 from nozle_server.documents.model import CreditNoteDocument, InvoiceDocument
 from nozle_server.documents.render import render_credit_note, render_invoice
 from nozle_server.identity.signed_links import check_link
@@ -41,8 +40,7 @@ async def download_invoice(call: Call) -> object:
     invoice = await get_issued_invoice(
         call.tx, call.org_id, from_text("inv", call.path["id"], what="invoice")
     )
-    customer = await find_by_id(call.tx, call.org_id, invoice.customer_id)
-    return {"invoice": {**core_invoice(invoice, customer), "file_url": await invoice_file_url(call, invoice)}}
+    return {"invoice": await invoice_json(call, invoice)}
 
 
 async def invoice_pdf(call: Call) -> object:

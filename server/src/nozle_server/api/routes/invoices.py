@@ -1,20 +1,27 @@
-"""Invoices: portal rows, and Core's objects with their fees."""
+"""Invoices: portal rows, and Core's objects with their fees. What changes them: `invoice_actions.py`."""
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
 
+import msgspec
+
+from nozle_server.api.core_invoices import date_text, invoice_json, invoices_json
 from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Scope
-from nozle_server.api.links import invoice_file_url, invoice_file_urls
+from nozle_server.api.links import invoice_file_urls
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
-from nozle_server.core.errors import InvalidInput, NotAllowed, NotFound
+from nozle_server.core.errors import InvalidInput, NotAllowed
 from nozle_server.core.ids import from_text, to_text
-from nozle_server.core.money import to_major
-from nozle_server.customers.model import Customer
+from nozle_server.core.text import parse_id
 from nozle_server.customers.queries import get_customer
-from nozle_server.customers.store import find_by_id
 from nozle_server.identity.model import KeyKind
 from nozle_server.invoicing import store
-from nozle_server.invoicing.model import Invoice, InvoiceLine, LineKind
+from nozle_server.invoicing.credit_notes.operations import unknown_invoice
+from nozle_server.invoicing.model import Invoice, InvoiceLine, InvoiceType
+from nozle_server.invoicing.store import InvoiceFilter
+from nozle_server.subscriptions import store as subscriptions_store
 
 
 class InvoicesQuery(PageQuery):
@@ -24,10 +31,36 @@ class InvoicesQuery(PageQuery):
     external_customer_id: str | None = None
 
 
-class CoreInvoicesQuery(PageQuery):
+Status = Literal["draft", "finalized", "voided", "failed", "pending"]
+PaymentStatus = Literal["pending", "succeeded", "failed"]
+
+
+class InvoiceListQuery(PageQuery):
+    """Dates are issuing dates, both included. Filters of several values may be repeated, as `name` or `name[]`."""
+
+    status: list[Status] = msgspec.field(default_factory=list)
+    statuses: list[Status] = msgspec.field(default_factory=list)
+    payment_status: list[PaymentStatus] = msgspec.field(default_factory=list)
+    payment_statuses: list[PaymentStatus] = msgspec.field(default_factory=list)
+    invoice_type: list[InvoiceType] = msgspec.field(default_factory=list)
+    invoice_types: list[InvoiceType] = msgspec.field(default_factory=list)
+    payment_overdue: bool | None = None
+    payment_dispute_lost: bool | None = None
+    currency: str | None = None
+    issuing_date_from: date | None = None
+    issuing_date_to: date | None = None
+    amount_from: int | None = None
+    amount_to: int | None = None
+    search_term: str | None = None
+    subscription_id: str | None = None
+    external_subscription_id: str | None = None
+
+
+class CoreInvoicesQuery(InvoiceListQuery):
     external_customer_id: str | None = None
 
 
+SHOWN = ("draft", "finalized", "voided", "failed")
 _STATUS = {"draft": "draft", "voided": "void", "failed": "failed"}
 
 
@@ -38,10 +71,17 @@ async def index(call: Call) -> object:
             raise InvalidInput("customer_id is required", details={"customer_id": ["value_is_mandatory"]})
         if call.principal.kind is not KeyKind.SECRET:
             raise NotAllowed("this form needs a secret key", code="secret_key_required")
-        return await _core_index(call, query, query.external_customer_id)
+        wanted = InvoiceFilter(
+            customer_id=await _customer_id(call, query.external_customer_id), statuses=SHOWN
+        )
+        return await _core_page(call, query, wanted)
     customer = await get_customer(call.tx, call.org_id, query.customer_id)
     invoices, total = await store.list_invoices(
-        call.tx, call.org_id, _shown(customer), limit=query.per_page, offset=query.offset
+        call.tx,
+        call.org_id,
+        InvoiceFilter(customer_id=customer.id, statuses=SHOWN),
+        limit=query.per_page,
+        offset=query.offset,
     )
     urls = await invoice_file_urls(call, invoices)
     rows = [{**portal_row(one), "pdf_url": urls[one.id], "file_url": urls[one.id]} for one in invoices]
@@ -50,38 +90,70 @@ async def index(call: Call) -> object:
 
 async def core_index(call: Call) -> object:
     query: CoreInvoicesQuery = call.query
-    return await _core_index(call, query, query.external_customer_id)
+    return await _core_list(call, query, query.external_customer_id)
 
 
-async def _core_index(call: Call, query: PageQuery, external_customer_id: str | None) -> object:
-    customer = (
-        await get_customer(call.tx, call.org_id, external_customer_id) if external_customer_id else None
+async def index_of_customer(call: Call) -> object:
+    return await _core_list(call, call.query, call.path["external_customer_id"])
+
+
+async def _core_list(call: Call, query: InvoiceListQuery, external_customer_id: str | None) -> object:
+    wanted = replace(
+        _filter(query, call.now),
+        customer_id=await _customer_id(call, external_customer_id),
+        subscription_ids=await _subscription_ids(call, query),
     )
+    return await _core_page(call, query, wanted)
+
+
+async def _core_page(call: Call, query: PageQuery, wanted: InvoiceFilter) -> object:
     invoices, total = await store.list_invoices(
-        call.tx, call.org_id, _shown(customer), limit=query.per_page, offset=query.offset
+        call.tx, call.org_id, wanted, limit=query.per_page, offset=query.offset
     )
-    rows = []
-    urls = await invoice_file_urls(call, invoices)
-    for invoice in invoices:
-        owner = customer or await find_by_id(call.tx, call.org_id, invoice.customer_id)
-        rows.append({**core_invoice(invoice, owner), "file_url": urls[invoice.id]})
+    rows = await invoices_json(call, invoices, whole=False)
     return {"invoices": rows, "meta": page_meta(query, total)}
+
+
+async def _customer_id(call: Call, external_customer_id: str | None) -> UUID | None:
+    if external_customer_id is None:
+        return None
+    return (await get_customer(call.tx, call.org_id, external_customer_id)).id
+
+
+async def _subscription_ids(call: Call, query: InvoiceListQuery) -> tuple[UUID, ...] | None:
+    """Of that external id, whichever plans it was on; None where none is named."""
+    if query.subscription_id is not None:
+        return (from_text("sub", query.subscription_id, what="subscription"),)
+    if query.external_subscription_id is None:
+        return None
+    found = await subscriptions_store.list_of_external_id(
+        call.tx, call.org_id, parse_id(query.external_subscription_id, "external_subscription_id")
+    )
+    return tuple(one.id for one in found)
+
+
+def _filter(query: InvoiceListQuery, now: datetime) -> InvoiceFilter:
+    return InvoiceFilter(
+        statuses=(*query.status, *query.statuses) or SHOWN,
+        payment_statuses=(*query.payment_status, *query.payment_statuses),
+        invoice_types=(*query.invoice_type, *query.invoice_types),
+        currency=query.currency,
+        issued_from=query.issuing_date_from,
+        issued_to=query.issuing_date_to,
+        amount_from=query.amount_from,
+        amount_to=query.amount_to,
+        overdue=query.payment_overdue,
+        now=now,
+        dispute_lost=query.payment_dispute_lost,
+        search=query.search_term,
+    )
 
 
 async def show(call: Call) -> object:
     invoice = await store.find(call.tx, call.org_id, from_text("inv", call.path["id"], what="invoice"))
-    if invoice is None:
-        raise NotFound("invoice not found", code="invoice_not_found")
-    customer = await find_by_id(call.tx, call.org_id, invoice.customer_id)
-    fees = [core_fee(line, invoice) for line in invoice.lines]
-    url = await invoice_file_url(call, invoice)
-    return {"invoice": {**core_invoice(invoice, customer), "file_url": url, "fees": fees}}
-
-
-def _shown(customer: Customer | None) -> store.InvoiceFilter:
-    return store.InvoiceFilter(
-        customer_id=customer.id if customer else None, statuses=("draft", "finalized", "voided", "failed")
-    )
+    if invoice is None or invoice.status not in SHOWN:
+        raise unknown_invoice()
+    return {"invoice": await invoice_json(call, invoice)}
 
 
 def portal_row(invoice: Invoice) -> dict[str, object]:
@@ -97,6 +169,12 @@ def portal_row(invoice: Invoice) -> dict[str, object]:
         "issuing_date": date_text(invoice.issuing_date),
         "due_date": date_text(invoice.payment_due_date),
         "amount": invoice.total_amount_cents,
+        "fees_amount_cents": invoice.fees_amount_cents,
+        "coupons_amount_cents": invoice.coupons_amount_cents,
+        "taxes_amount_cents": invoice.taxes_amount_cents,
+        "credit_notes_amount_cents": invoice.credit_notes_amount_cents,
+        "prepaid_credit_amount_cents": invoice.prepaid_credit_amount_cents,
+        "total_paid_amount_cents": invoice.total_paid_amount_cents,
         "total_amount_cents": invoice.total_amount_cents,
         "currency": invoice.currency,
         "status": status,
@@ -108,10 +186,6 @@ def portal_row(invoice: Invoice) -> dict[str, object]:
         "file_url": None,
         "lines": [line_json(line) for line in invoice.lines],
     }
-
-
-def date_text(day: date | None) -> str | None:
-    return None if day is None else day.isoformat()
 
 
 def line_json(line: InvoiceLine) -> dict[str, object]:
@@ -128,83 +202,6 @@ def line_json(line: InvoiceLine) -> dict[str, object]:
         "period_start": line.period_start,
         "period_end": line.period_end,
         "steps": line.steps,
-    }
-
-
-def core_invoice(invoice: Invoice, customer: Customer | None) -> dict[str, object]:
-    """Core's invoice object, without its fees."""
-    owner = (
-        {"lago_id": customer.id, "external_id": customer.external_id, "name": customer.name}
-        if customer
-        else None
-    )
-    return {
-        "lago_id": invoice.id,
-        "nozle_id": invoice.id,
-        "sequential_id": invoice.sequential_id,
-        "number": invoice.number,
-        "issuing_date": date_text(invoice.issuing_date),
-        "payment_due_date": date_text(invoice.payment_due_date),
-        "payment_overdue": False,
-        "invoice_type": invoice.invoice_type,
-        "status": invoice.status,
-        "payment_status": invoice.payment_status,
-        "currency": invoice.currency,
-        "fees_amount_cents": invoice.fees_amount_cents,
-        "coupons_amount_cents": invoice.coupons_amount_cents,
-        "credit_notes_amount_cents": invoice.credit_notes_amount_cents,
-        "sub_total_excluding_taxes_amount_cents": invoice.sub_total_excluding_taxes_amount_cents,
-        "taxes_amount_cents": invoice.taxes_amount_cents,
-        "sub_total_including_taxes_amount_cents": invoice.sub_total_including_taxes_amount_cents,
-        "prepaid_credit_amount_cents": invoice.prepaid_credit_amount_cents,
-        "progressive_billing_credit_amount_cents": invoice.progressive_billing_credit_amount_cents,
-        "total_amount_cents": invoice.total_amount_cents,
-        "version_number": 4,
-        "file_url": None,
-        "customer": owner,
-        "billing_periods": [
-            {
-                "lago_subscription_id": one.subscription_id,
-                "subscription_from_datetime": one.period_start,
-                "subscription_to_datetime": one.period_end,
-                "charges_from_datetime": one.charges_start,
-                "charges_to_datetime": one.charges_end,
-                "invoicing_reason": one.reason,
-            }
-            for one in invoice.subscriptions
-        ],
-        "created_at": invoice.created_at,
-    }
-
-
-def core_fee(line: InvoiceLine, invoice: Invoice) -> dict[str, object]:
-    """Core's fee object; precise amounts are decimal strings in major units, as Lago."""
-    is_charge = line.kind is LineKind.CHARGE
-    return {
-        "lago_id": line.id,
-        "nozle_id": line.id,
-        "lago_invoice_id": invoice.id,
-        "lago_subscription_id": line.subscription_id,
-        "lago_charge_id": line.charge_id,
-        "lago_charge_filter_id": line.charge_filter_id,
-        "item": {
-            "type": line.kind,
-            "code": line.metric_code if is_charge else None,
-            "name": line.description,
-            "lago_item_id": line.metric_id if is_charge else line.subscription_id,
-            "item_type": "BillableMetric" if is_charge else "Subscription",
-        },
-        "amount_cents": line.amount_cents,
-        "precise_amount": format(to_major(line.exact_amount_cents, invoice.currency), "f"),
-        "amount_currency": invoice.currency,
-        "taxes_amount_cents": 0,
-        "total_amount_cents": line.amount_cents,
-        "total_amount_currency": invoice.currency,
-        "units": format(line.units, "f"),
-        "events_count": line.events_count,
-        "payment_status": invoice.payment_status,
-        "from_date": line.period_start,
-        "to_date": line.period_end,
     }
 
 
@@ -248,7 +245,21 @@ ENDPOINTS = (
         tag="Invoices",
         query=CoreInvoicesQuery,
         reply_schema=_LIST,
-        errors=(404,),
+        errors=(404, 422),
+        snapshot=True,
+        example=Example(response={"invoices": [_CORE_EXAMPLE], "meta": page_meta(PageQuery(), 1)}),
+    ),
+    Endpoint(
+        method="GET",
+        path="/customers/{external_customer_id}/invoices",
+        handler=index_of_customer,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="List a customer's invoices, in Core's form",
+        tag="Invoices",
+        query=InvoiceListQuery,
+        reply_schema=_LIST,
+        errors=(404, 422),
         snapshot=True,
         example=Example(response={"invoices": [_CORE_EXAMPLE], "meta": page_meta(PageQuery(), 1)}),
     ),

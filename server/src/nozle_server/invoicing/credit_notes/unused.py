@@ -17,7 +17,6 @@ from nozle_server.invoicing.credit_notes import store
 from nozle_server.invoicing.credit_notes.amounts import (
     ItemAmount,
     Taken,
-    creditable_of_line,
     note_amounts,
     offsettable_cents,
     refundable_cents,
@@ -60,7 +59,10 @@ async def credit_unused_fee(
     if invoice.status is not InvoiceStatus.FINALIZED:
         return None
     taken = store.taken_by(await store.of_invoice(tx, invoice.org_id, invoice.id))
-    item = ItemAmount(line, min(unused, Decimal(creditable_of_line(line, taken))))
+    # What was taken back of the fee before counts, as Lago: so asking twice credits once.
+    with localcontext(EXACT):
+        left = unused - taken.by_line.get(line.id, 0)
+    item = ItemAmount(line, left)
     if item.amount_cents <= 0:
         return None
     amounts = note_amounts(invoice, [item], taken)

@@ -132,3 +132,29 @@ create constraint trigger within_the_invoice after insert on credit_notes
 create trigger no_truncate before truncate on credit_notes execute function refuse_change();
 create trigger no_truncate before truncate on credit_note_items execute function refuse_change();
 create trigger no_truncate before truncate on payments execute function refuse_change();
+
+-- When the payment of a line's invoice, or of a line that has none, came to its end.
+alter table invoice_lines
+    add column succeeded_at timestamptz,
+    add column failed_at timestamptz,
+    add column refunded_at timestamptz;
+
+-- As before, with those; and a line that is on no invoice may be taken away.
+create or replace function refuse_rewriting_line() returns trigger language plpgsql as $$
+declare
+    moving text[] := array['payment_status', 'succeeded_at', 'failed_at', 'refunded_at'];
+begin
+    if old.invoice_id is null then
+        if tg_op = 'DELETE' then
+            return old;
+        end if;
+        moving := moving || array['invoice_id', 'position', 'coupons_exact_amount_cents', 'taxes_rate', 'taxes_amount_cents',
+            'applied_taxes'];
+    elsif exists (select 1 from invoices where org_id = old.org_id and id = old.invoice_id and status in ('draft', 'failed')) then
+        return case when tg_op = 'DELETE' then old else new end;
+    end if;
+    if tg_op = 'DELETE' or (to_jsonb(new) - moving) <> (to_jsonb(old) - moving) then
+        raise exception 'invoice_lines is append-only' using errcode = 'restrict_violation';
+    end if;
+    return new;
+end $$;

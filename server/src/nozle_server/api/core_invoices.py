@@ -8,8 +8,7 @@ from nozle_server.api.core_fees import applied_tax_json, fees_json, last_second
 from nozle_server.api.endpoint import Call
 from nozle_server.api.links import invoice_file_urls
 from nozle_server.api.routes.customers import core_customer
-from nozle_server.api.routes.subscriptions import core_subscription
-from nozle_server.catalog import plan_store
+from nozle_server.api.subscription_shapes import core_json
 from nozle_server.core.periods import local_date
 from nozle_server.customers.drafts import ONLY_BILLING_ENTITY
 from nozle_server.customers.store import find_by_id
@@ -114,7 +113,7 @@ def is_overdue(invoice: Invoice, today: date) -> bool:
     )
 
 
-def _parts(invoice: Invoice, subscriptions: Mapping[UUID, tuple[Subscription, str]]) -> dict[str, object]:
+def _parts(invoice: Invoice, subscriptions: Mapping[UUID, Subscription]) -> dict[str, object]:
     """What lists show too."""
     return {
         "metadata": [
@@ -139,8 +138,8 @@ def _parts(invoice: Invoice, subscriptions: Mapping[UUID, tuple[Subscription, st
         "billing_periods": [
             {
                 "lago_subscription_id": one.subscription_id,
-                "external_subscription_id": subscriptions[one.subscription_id][0].external_id,
-                "lago_plan_id": subscriptions[one.subscription_id][0].plan_id,
+                "external_subscription_id": subscriptions[one.subscription_id].external_id,
+                "lago_plan_id": subscriptions[one.subscription_id].plan_id,
                 "subscription_from_datetime": one.period_start,
                 "subscription_to_datetime": last_second(one.period_end),
                 "charges_from_datetime": one.charges_start,
@@ -157,12 +156,14 @@ def _parts(invoice: Invoice, subscriptions: Mapping[UUID, tuple[Subscription, st
 async def _whole(
     call: Call,
     invoice: Invoice,
-    subscriptions: Mapping[UUID, tuple[Subscription, str]],
+    subscriptions: Mapping[UUID, Subscription],
     external_customer_id: str,
 ) -> dict[str, object]:
-    chosen = [subscriptions[one.subscription_id] for one in invoice.subscriptions]
     return {
-        "subscriptions": [core_subscription(one, external_customer_id, code) for one, code in chosen],
+        "subscriptions": [
+            await core_json(call.tx, subscriptions[one.subscription_id], external_customer_id, call.now)
+            for one in invoice.subscriptions
+        ],
         "fees": await fees_json(call.tx, call.org_id, invoice.lines),
         "credits": [_credit_json(invoice, one) for one in invoice.credits if one.kind in _CREDIT_TYPES],
         "error_details": list(invoice.error_details),
@@ -189,14 +190,10 @@ def _credit_json(invoice: Invoice, credit: InvoiceCredit) -> dict[str, object]:
     }
 
 
-async def _subscriptions(call: Call, invoices: Sequence[Invoice]) -> dict[UUID, tuple[Subscription, str]]:
-    """The subscriptions on these invoices, with their plans' codes."""
-    found: dict[UUID, tuple[Subscription, str]] = {}
-    for subscription_id in {one.subscription_id for invoice in invoices for one in invoice.subscriptions}:
-        subscription = await subscriptions_store.get(call.tx, call.org_id, subscription_id)
-        code, _ = await plan_store.plan_names(call.tx, call.org_id, subscription.plan_id)
-        found[subscription_id] = subscription, code
-    return found
+async def _subscriptions(call: Call, invoices: Sequence[Invoice]) -> dict[UUID, Subscription]:
+    """The subscriptions on these invoices."""
+    ids = {one.subscription_id for invoice in invoices for one in invoice.subscriptions}
+    return {one: await subscriptions_store.get(call.tx, call.org_id, one) for one in ids}
 
 
 def date_text(day: date | None) -> str | None:

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import msgspec
 
+from nozle_server.api.core_invoices import date_text
 from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.routes.invoices import date_text
 from nozle_server.api.shapes import ANY_OBJECT, NUMBER, PAGE_META, STRING, array, optional, shape
 from nozle_server.api.strict_json import read_json
 from nozle_server.catalog import feature_store, metric_store

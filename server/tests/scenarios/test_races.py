@@ -1,6 +1,7 @@
 """Many callers at once: one winner, exact totals, and no deadlock or half effect that a client could see."""
 
 import asyncio
+import itertools
 from collections import Counter
 from decimal import Decimal
 
@@ -221,7 +222,7 @@ async def _one_runs(world: World) -> str:
            join plans p on p.org_id = s.org_id and p.id = s.plan_id
            where s.org_id = $1 and s.status in ('active', 'terminated') order by s.started_at, s.created_at, s.id"""
     )
-    for one, two in zip(rows, rows[1:], strict=False):
+    for one, two in itertools.pairwise(rows):
         assert one["terminated_at"] == two["started_at"]
     assert [row["status"] for row in rows].count("active") <= 1
     await audit(world)

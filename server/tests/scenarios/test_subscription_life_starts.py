@@ -1,5 +1,6 @@
 """Stories of how subscriptions start: now, later, in the past, several at once."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -235,9 +236,7 @@ async def test_a_start_in_the_hour_that_clocks_change_renews_once_a_month(
     periods = await world.fetch(
         """select period_start, period_end from invoice_subscriptions where org_id = $1 order by period_start"""
     )
-    assert all(
-        one["period_end"] == two["period_start"] for one, two in zip(periods, periods[1:], strict=False)
-    )
+    assert all(one["period_end"] == two["period_start"] for one, two in itertools.pairwise(periods))
     await audit(world)
 
 

@@ -9,7 +9,7 @@ from lago_python_client.models.billable_metric import (
     BillableMetricFilters,
 )
 
-from core_client.shop import Shop, echoes, listed, refused, shows
+from core_client.shop import Shop, echoes, refused, shows
 
 pytestmark = pytest.mark.database
 

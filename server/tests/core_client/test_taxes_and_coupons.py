@@ -75,9 +75,13 @@ def test_coupons(shop: Shop) -> None:
     echoes(made, fixed)
     shows(made, limited_plans=True, plan_codes=["pro"], limited_billable_metrics=False, percentage_rate=None)
     percentage = Coupon(
-        name="Ten", code="ten", coupon_type="percentage", percentage_rate=12.5, frequency="once",
+        name="Ten",
+        code="ten",
+        coupon_type="percentage",
+        percentage_rate=12.5,
+        frequency="once",
         expiration="no_expiration",
-    )  # fmt: skip
+    )
     other = coupons.create(percentage)
     echoes(other, percentage)
     shows(other, amount_cents=None, reusable=True, terminated_at=None)
@@ -103,7 +107,7 @@ def test_coupons_of_customers(shop: Shop) -> None:
             amount_currency="USD",
             frequency="once",
             expiration="no_expiration",
-        )  # fmt: skip
+        )
     )
     wanted = AppliedCoupon(
         external_customer_id="acme",

@@ -153,3 +153,28 @@ async def test_every_aggregation_reaches_the_invoice(
 
 def _charge(model: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {"billable_metric_code": "tokens", "charge_model": model, "properties": properties}
+
+
+async def test_a_filter_on_all_values_of_a_property_takes_those_that_the_metric_declares(
+    world: World,
+) -> None:
+    """Of the models that the metric knows each event costs 2, of others 1; one that is named costs 3."""
+    await world.turn("2026-01-01")
+    await world.a_metric(filters=[{"key": "model", "values": ["small", "large"]}])
+    charge = {
+        "billable_metric_code": "tokens",
+        "charge_model": "standard",
+        "properties": {"amount": "1"},
+        "filters": [
+            {"values": {"model": ["__ALL_FILTER_VALUES__"]}, "properties": {"amount": "2"}},
+            {"values": {"model": ["large"]}, "properties": {"amount": "3"}},
+        ],
+    }
+    await world.a_plan(charges=[charge])
+    await world.a_customer()
+    await world.subscribe("acme", "pro")
+    for model in ("small", "large", "unheard-of"):
+        await world.use("acme", 1, properties={"model": model})
+    await world.turn("2026-02-01")
+    lines = [one["amount_cents"] for one in (await world.last_invoice("acme"))["lines"]]
+    assert sorted(amount for amount in lines if amount) == [100, 200, 300]

@@ -20,7 +20,15 @@ from nozle_server.catalog.charge_models import (
     parse_charge_model,
 )
 from nozle_server.catalog.drafts import ChargeDraft, ChargeFilterDraft, FixedChargeDraft, kept, said
-from nozle_server.catalog.model import AddOn, Aggregation, Charge, ChargeFilter, FixedCharge, Metric
+from nozle_server.catalog.model import (
+    ALL_VALUES,
+    AddOn,
+    Aggregation,
+    Charge,
+    ChargeFilter,
+    FixedCharge,
+    Metric,
+)
 from nozle_server.core.errors import InvalidInput, NotFound, RuleBroken
 from nozle_server.core.ids import new_id
 from nozle_server.core.numbers import parse_amount
@@ -250,7 +258,7 @@ def _filter(
     if not values:
         raise InvalidInput("a charge filter names a property", details={"values": ["value_is_mandatory"]})
     for key, some in values.items():
-        if key not in known or not some or not set(some) <= set(known[key]):
+        if key not in known or not some or not set(some) <= {*known[key], ALL_VALUES}:
             raise InvalidInput(
                 "a charge filter uses the keys and values of its metric's filters",
                 details={"values": ["value_is_invalid"]},

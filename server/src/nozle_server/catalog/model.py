@@ -101,6 +101,10 @@ class AddOn:
     updated_at: datetime
 
 
+# In a filter's values: all the values that the metric declares for the property.
+ALL_VALUES = "__ALL_FILTER_VALUES__"
+
+
 @dataclass(frozen=True, slots=True)
 class ChargeFilter:
     """Another price for the events whose properties have one of the named values, for every key named."""

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from nozle_server.catalog.charge_models import ChargeModel
-from nozle_server.catalog.model import Aggregation, Charge, ChargeFilter, Metric, PlanVersion
+from nozle_server.catalog.model import ALL_VALUES, Aggregation, Charge, ChargeFilter, Metric, PlanVersion
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, days
 from nozle_server.core.rounding import EXACT, divide, to_cents
@@ -16,7 +16,7 @@ from nozle_server.infra.event_log import EventRecord
 from nozle_server.infra.usage_store import Arrival, UsageQuery, UsageRow, Window
 from nozle_server.invoicing.model import InvoiceLine, LineKind
 from nozle_server.metering.quantity import round_units
-from nozle_server.rating.filters import ALL_VALUES, best_match, conditions, group_of, in_order_of_match
+from nozle_server.rating.filters import best_match, conditions, group_of, in_order_of_match
 from nozle_server.rating.rate import (
     RatedLine,
     Usage,

@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from nozle_server.catalog.model import ChargeFilter, Metric
-
-# In a filter's values: all the values that the metric declares for the property.
-ALL_VALUES = "__ALL_FILTER_VALUES__"
+from nozle_server.catalog.model import ALL_VALUES, ChargeFilter, Metric
 
 
 def in_order_of_match(filters: Sequence[ChargeFilter]) -> list[ChargeFilter]:

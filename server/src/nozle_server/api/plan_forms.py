@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from nozle_server.api.routes.taxes import taxes_json_by_code
-from nozle_server.catalog import feature_store, plan_store
+from nozle_server.catalog import add_on_store, feature_store, plan_store
 from nozle_server.catalog.charge_models import charge_model_name, to_properties
 from nozle_server.catalog.model import (
     Charge,
@@ -32,9 +32,10 @@ Taxes = Mapping[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What plans are shown with: tax objects and features by code, use by the plan's id."""
+    """What plans are shown with: tax objects and features by code, names of add-ons and use of plans by their ids."""
 
     taxes: Taxes
+    add_ons: Mapping[UUID, str]
     features: Mapping[str, Feature]
     use: Mapping[UUID, PlanUse]
 
@@ -45,6 +46,7 @@ async def plans_json(tx: Tx, org_id: UUID, plans: Sequence[Plan]) -> list[Json]:
         taxes=await taxes_json_by_code(
             tx, org_id, sorted({code for plan in plans for code in tax_codes_of(plan.current)})
         ),
+        add_ons=await add_on_names(tx, org_id, [one for plan in plans for one in plan.current.fixed_charges]),
         features=await feature_store.find_features(
             tx, org_id, sorted({one.feature_code for plan in plans for one in plan.entitlements})
         ),
@@ -62,6 +64,7 @@ async def version_object(tx: Tx, plan: Plan, version: PlanVersion) -> Json:
     """Core's plan object, in any version of the plan."""
     around = Surroundings(
         taxes=await taxes_json_by_code(tx, plan.org_id, sorted(tax_codes_of(version))),
+        add_ons=await add_on_names(tx, plan.org_id, version.fixed_charges),
         features=await feature_store.find_features(
             tx, plan.org_id, [one.feature_code for one in plan.entitlements]
         ),
@@ -99,7 +102,9 @@ def plan_json(plan: Plan, version: PlanVersion, around: Surroundings) -> Json:
         "parent_id": plan.id if version.overrides else None,
         "pending_deletion": False,
         "charges": [charge_json(charge, around.taxes) for charge in version.charges],
-        "fixed_charges": [fixed_charge_json(charge, around.taxes) for charge in version.fixed_charges],
+        "fixed_charges": [
+            fixed_charge_json(charge, around.taxes, around.add_ons) for charge in version.fixed_charges
+        ],
         "usage_thresholds": [threshold_json(one) for one in version.usage_thresholds],
         "applicable_usage_thresholds": [applicable_threshold_json(one) for one in version.usage_thresholds],
         "minimum_commitment": commitment and commitment_json(commitment, plan, version, around.taxes),
@@ -150,15 +155,21 @@ def filter_json(one: ChargeFilter) -> Json:
     }
 
 
-def fixed_charge_json(charge: FixedCharge, taxes: Taxes) -> Json:
-    """`taxes` are those that exist, by code."""
+async def add_on_names(tx: Tx, org_id: UUID, charges: Sequence[FixedCharge]) -> Mapping[UUID, str]:
+    """What fixed charges without a name of their own are called, by the add-on's id."""
+    nameless = {charge.add_on_id for charge in charges if not charge.invoice_display_name}
+    return await add_on_store.display_names(tx, org_id, sorted(nameless)) if nameless else {}
+
+
+def fixed_charge_json(charge: FixedCharge, taxes: Taxes, add_ons: Mapping[UUID, str]) -> Json:
+    """`taxes` are those that exist, by code. The display name is never null: Lago's clients read a text there."""
     return {
         "lago_id": charge.id,
         "nozle_id": charge.id,
         "lago_add_on_id": charge.add_on_id,
         "add_on_code": charge.add_on_code,
         "code": charge.code,
-        "invoice_display_name": charge.invoice_display_name,
+        "invoice_display_name": charge.invoice_display_name or add_ons[charge.add_on_id],
         "charge_model": charge_model_name(charge.model),
         "pay_in_advance": charge.pay_in_advance,
         "prorated": charge.prorated,

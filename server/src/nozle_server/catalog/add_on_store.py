@@ -44,6 +44,17 @@ async def find_add_ons(tx: Tx, org_id: UUID, codes: Sequence[str]) -> dict[str, 
     return {row["code"]: from_row(row) for row in rows}
 
 
+async def display_names(tx: Tx, org_id: UUID, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """What invoices call these add-ons, removed or not, by id."""
+    rows = await tx.fetch(
+        """select id, coalesce(invoice_display_name, name) as name from add_ons
+           where org_id = $1 and id = any($2)""",
+        org_id,
+        list(ids),
+    )
+    return {row["id"]: row["name"] for row in rows}
+
+
 async def find_add_on_by_id(tx: Tx, org_id: UUID, add_on_id: UUID) -> AddOn | None:
     row = await tx.fetchrow(
         f"select {_ADD_ON} from add_ons where org_id = $1 and id = $2 and deleted_at is null",

@@ -11,7 +11,7 @@ import msgspec
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.plan_forms import charge_json, filter_json, fixed_charge_json
+from nozle_server.api.plan_forms import add_on_names, charge_json, filter_json, fixed_charge_json
 from nozle_server.api.routes.taxes import taxes_json_by_code
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.catalog.drafts import ChargeDraft, ChargeFilterDraft, FixedChargeDraft
@@ -179,7 +179,8 @@ async def _charge(call: Call, charge: Charge) -> object:
 
 async def _fixed_charge(call: Call, charge: FixedCharge) -> object:
     taxes = await taxes_json_by_code(call.tx, call.org_id, charge.tax_codes)
-    return {"fixed_charge": fixed_charge_json(charge, taxes)}
+    add_ons = await add_on_names(call.tx, call.org_id, [charge])
+    return {"fixed_charge": fixed_charge_json(charge, taxes, add_ons)}
 
 
 async def _page(call: Call, plural: str, charges: Sequence[Charge | FixedCharge]) -> object:
@@ -192,9 +193,10 @@ async def _page(call: Call, plural: str, charges: Sequence[Charge | FixedCharge]
     taxes = await taxes_json_by_code(
         call.tx, call.org_id, sorted({code for one in shown for code in one.tax_codes})
     )
+    add_ons = await add_on_names(call.tx, call.org_id, [one for one in shown if isinstance(one, FixedCharge)])
     return {
         plural: [
-            charge_json(one, taxes) if isinstance(one, Charge) else fixed_charge_json(one, taxes)
+            charge_json(one, taxes) if isinstance(one, Charge) else fixed_charge_json(one, taxes, add_ons)
             for one in shown
         ],
         "meta": page_meta(query, len(charges)),

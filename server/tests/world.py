@@ -488,6 +488,34 @@ _FAULTS = {
         and (select coalesce(sum(events_count), 0) from usage_counters u where u.org_id = $1 and u.metric_id = m.id)
             <> (select count(*) from events e where e.org_id = $1 and e.metric_id = m.id
                 and e.status in ('counted', 'late'))""",
+    "what is paid of an invoice is not the sum of its payments": """
+        select i.id from invoices i left join payments p on p.org_id = i.org_id and p.invoice_id = i.id
+            and p.payment_status = 'succeeded'
+        where i.org_id = $1 group by i.org_id, i.id having i.total_paid_amount_cents <> coalesce(sum(p.amount_cents), 0)""",
+    "credit notes take back more than their invoice": """
+        select i.id from invoices i join credit_notes n on n.org_id = i.org_id and n.invoice_id = i.id
+        where i.org_id = $1 group by i.org_id, i.id
+        having sum(n.total_amount_cents) > i.sub_total_including_taxes_amount_cents
+            or sum(n.taxes_amount_cents) > i.taxes_amount_cents
+            or sum(n.refund_amount_cents) > i.total_paid_amount_cents
+            or sum(n.offset_amount_cents) > i.total_amount_cents - i.total_paid_amount_cents""",
+    "a credit note is not the sum of its items, less coupons, with taxes": """
+        select n.id from credit_notes n left join credit_note_items x on x.org_id = n.org_id and x.credit_note_id = n.id
+        where n.org_id = $1 group by n.org_id, n.id
+        having n.total_amount_cents <> coalesce(sum(x.amount_cents), 0) - n.coupons_adjustment_amount_cents
+            + n.taxes_amount_cents""",
+    "more is taken back of a fee than it came to": """
+        select l.id from invoice_lines l join credit_note_items x on x.org_id = l.org_id and x.line_id = l.id
+        where l.org_id = $1 group by l.org_id, l.id having sum(x.amount_cents) > l.amount_cents""",
+    "what is left of a credit note is not what invoices left of it": """
+        select n.id from credit_notes n where n.org_id = $1 and n.credit_status is distinct from 'voided'
+            and n.balance_amount_cents <> n.credit_amount_cents - coalesce((select sum(c.amount_cents)
+                from invoice_credits c join invoices i on i.org_id = c.org_id and i.id = c.invoice_id
+                where c.org_id = n.org_id and c.source_id = n.id and c.kind = 'credit_note' and (i.status <> 'voided'
+                    or exists (select 1 from credit_notes v where v.org_id = i.org_id and v.invoice_id = i.id))), 0)""",
+    "credit note numbers have a gap": """
+        select id from (select id, sequential_id, row_number() over (partition by invoice_id order by sequential_id) as place
+            from credit_notes where org_id = $1) n where sequential_id <> place""",
     "something is in another tenant's hands": """
         select s.id from subscriptions s where s.org_id = $1 and not exists (select 1 from customers c
             where c.org_id = s.org_id and c.id = s.customer_id)

@@ -214,3 +214,22 @@ async def test_usage_that_comes_while_the_invoice_is_a_draft_is_on_it(world: Wor
     await world.turn("2026-03-04")
     assert await corrections(world) == [("tokens, correction", 100, "2026-01-01")]
     await audit(world)
+
+
+async def test_a_late_event_of_a_recurring_metric_corrects_every_period_that_followed(world: World) -> None:
+    """Three seats that were there since 20 January, told in April: January, February and March are each short of 3."""
+    await world.turn("2026-01-01")
+    await world.a_metric(code="seats", recurring=True)
+    await world.a_plan(charges=[{**charge(), "billable_metric_code": "seats"}])
+    await world.a_customer()
+    await world.subscribe("acme", "pro")
+    await world.use("acme", 5, code="seats")
+    await world.turn("2026-04-02")
+    await world.use("acme", 3, code="seats", timestamp="2026-01-20T00:00:00Z")
+    await world.turn("2026-05-01")
+    assert await corrections(world) == [
+        ("seats, correction", 300, f"2026-{month:02}-01") for month in (1, 2, 3)
+    ]
+    assert (await world.last_invoice("acme"))["amount"] == 800 + 900
+    await world.turn("2026-06-01")
+    assert await corrections(world) == []

@@ -125,6 +125,11 @@ async def _note_late(
             one = facts.subscriptions.by_id[event.subscription_id]
             period = one.subscription.period_at(event.occurred_at, one.interval)
             late.append((event, one.subscription, period))
+            if facts.metrics[event.code].recurring:
+                # What is carried over changes every closed period that followed.
+                while period.end < one.subscription.billed_through:
+                    period = one.subscription.period_at(period.end, one.interval)
+                    late.append((event, one.subscription, period))
     if late:
         await note_late_events(tx, org_id, late, now)
 

@@ -289,3 +289,34 @@ def test_a_projection_never_falls_below_what_is_there(units: Decimal, days: int,
         else:
             assert projected.units >= round(units, 2) - Decimal("0.01")
             assert projected.amount_cents >= now - 3
+
+
+@pytest.mark.database
+async def test_lifetime_usage_is_before_invoiced_and_now(world: World) -> None:
+    await world.a_metric()
+    thresholds = [{"amount_cents": 1000}, {"amount_cents": 5000}, {"amount_cents": 2000, "recurring": True}]
+    subscription = await a_subscriber(
+        world,
+        {"billable_metric_code": "tokens", **PER_UNIT},
+        amount_cents=900,
+        usage_thresholds=thresholds,
+    )
+    target = f"/core/api/v1/subscriptions/{subscription}/lifetime_usage"
+    await world.use("acme", 1000)
+    await world.at("2026-02-10").use("acme", 100)
+    shown = (await world.get(target))["lifetime_usage"]
+    assert (shown["invoiced_usage_amount_cents"], shown["current_usage_amount_cents"]) == (3000, 300)
+    assert (shown["from_datetime"], shown["to_datetime"]) == ("2026-01-01T00:00:00Z", "2026-02-10T00:00:00Z")
+    assert shown["external_historical_usage_amount_cents"] == 0
+    body = {"lifetime_usage": {"external_historical_usage_amount_cents": 700}}
+    changed = (await world.call("PUT", target, body)).json["lifetime_usage"]
+    assert changed["external_historical_usage_amount_cents"] == 700
+    assert [(one["amount_cents"], one["completion_ratio"]) for one in changed["usage_thresholds"]] == [
+        (1000, 1),
+        (5000, Decimal("0.75")),
+        (7000, 0),
+    ]
+    for wrong, status in ((-1, 422), ("x", 422)):
+        body = {"lifetime_usage": {"external_historical_usage_amount_cents": wrong}}  # type: ignore[dict-item]
+        assert (await world.call("PUT", target, body)).status == status
+    assert (await world.call("GET", "/core/api/v1/subscriptions/none/lifetime_usage")).status == 404

@@ -4,6 +4,7 @@ from nozle_server.api.endpoint import Endpoint
 from nozle_server.api.routes import (
     add_ons,
     admin,
+    alerts,
     analytics,
     applied_coupons,
     billable_metrics,
@@ -78,6 +79,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *wallets.ENDPOINTS,
     *wallet_transactions.ENDPOINTS,
     *wallet_metadata.ENDPOINTS,
+    *alerts.ENDPOINTS,
     *organizations.ENDPOINTS,
     *test_clock.ENDPOINTS,
     *customer_sessions.ENDPOINTS,

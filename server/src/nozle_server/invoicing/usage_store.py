@@ -58,3 +58,28 @@ async def usage_billed_before(tx: Tx, org_id: UUID, external_subscription_id: st
         before,
     )
     return int(billed)
+
+
+async def historical_usage(tx: Tx, org_id: UUID, external_subscription_id: str) -> int:
+    """Minor units used before the merchant came to us; 0 when nothing was said."""
+    found = await tx.fetchval(
+        "select amount_cents from historical_usage where org_id = $1 and external_subscription_id = $2",
+        org_id,
+        external_subscription_id,
+    )
+    return int(found or 0)
+
+
+async def set_historical_usage(
+    tx: Tx, org_id: UUID, external_subscription_id: str, amount_cents: int, now: datetime
+) -> None:
+    await tx.execute(
+        """insert into historical_usage (org_id, external_subscription_id, amount_cents, updated_at)
+           values ($1, $2, $3, $4)
+           on conflict (org_id, external_subscription_id) do update
+           set amount_cents = excluded.amount_cents, updated_at = excluded.updated_at""",
+        org_id,
+        external_subscription_id,
+        amount_cents,
+        now,
+    )

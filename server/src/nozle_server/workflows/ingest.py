@@ -26,6 +26,7 @@ from nozle_server.metering.counting import Counted, is_counted, plan_changes
 from nozle_server.metering.model import MeterEvent
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.workflows.adjust_periods import note_late_events
+from nozle_server.workflows.check_alerts import usage_changed
 from nozle_server.workflows.event_facts import EventFacts, gather
 from nozle_server.workflows.match_event import resolve
 
@@ -63,6 +64,13 @@ async def ingest(
             answers.append(await _refused_or_known(tx, seams, org_id, event, one))
     await _count(tx, seams, org_id, stored, facts)
     await _note_late(tx, org_id, stored, facts, now)
+    used = {event.subscription_id for event in stored if event.status == "counted"}
+    await usage_changed(
+        tx,
+        org_id,
+        [one.subscription for one in facts.subscriptions.by_id.values() if one.subscription.id in used],
+        now,
+    )
     await _cost_tiers(tx, org_id, stored, facts)
     return answers
 

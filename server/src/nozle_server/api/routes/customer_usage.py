@@ -25,6 +25,7 @@ from nozle_server.entitlements.model import Reason
 from nozle_server.entitlements.queries import Question, can
 from nozle_server.invoicing.model import InvoiceLine
 from nozle_server.invoicing.projection import Projection
+from nozle_server.subscriptions.model import Subscription
 from nozle_server.subscriptions.queries import find_current
 from nozle_server.workflows.current_usage import (
     ALL_CHARGES,
@@ -37,6 +38,11 @@ from nozle_server.workflows.current_usage import (
     past_usage,
     project_usage,
     used_now,
+)
+from nozle_server.workflows.lifetime_usage import (
+    find_subscription,
+    lifetime_usage,
+    set_historical_usage,
 )
 
 _LAST_SECOND = timedelta(seconds=1)
@@ -58,6 +64,14 @@ class CurrentUsageQuery(msgspec.Struct):
 class ProjectedUsageQuery(msgspec.Struct):
     external_subscription_id: str | None = None
     apply_taxes: bool = True
+
+
+class LifetimeUsageDraft(msgspec.Struct):
+    external_historical_usage_amount_cents: int
+
+
+class LifetimeUsageBody(msgspec.Struct):
+    lifetime_usage: LifetimeUsageDraft
 
 
 class PastUsageQuery(PageQuery):
@@ -162,6 +176,44 @@ async def list_past(call: Call) -> object:
     )
     total = total if most is None else min(total, most)
     return {"usage_periods": [_past_json(one) for one in periods], "meta": page_meta(query, total)}
+
+
+async def show_lifetime(call: Call) -> object:
+    subscription = await find_subscription(call.tx, call.org_id, call.path["external_id"])
+    return await _lifetime(call, subscription)
+
+
+async def update_lifetime(call: Call) -> object:
+    """What is known of the time before is kept for all plans that the customer has under this id."""
+    body: LifetimeUsageDraft = call.body.lifetime_usage
+    subscription = await set_historical_usage(
+        call.tx,
+        org_id=call.org_id,
+        external_id=call.path["external_id"],
+        amount_cents=body.external_historical_usage_amount_cents,
+        now=call.now,
+    )
+    return await _lifetime(call, subscription)
+
+
+async def _lifetime(call: Call, subscription: Subscription) -> object:
+    usage = await lifetime_usage(call.tx, call.services.seams, subscription, now=call.now)
+    shown: dict[str, object] = {
+        "lago_id": subscription.id,
+        "nozle_id": subscription.id,
+        "lago_subscription_id": subscription.id,
+        "external_subscription_id": subscription.external_id,
+        "external_historical_usage_amount_cents": usage.historical_cents,
+        "invoiced_usage_amount_cents": usage.invoiced_cents,
+        "current_usage_amount_cents": usage.current_cents,
+        "from_datetime": subscription.subscription_at,
+        "to_datetime": call.now,
+    }
+    if usage.thresholds:
+        shown["usage_thresholds"] = [
+            {"amount_cents": amount, "completion_ratio": ratio} for amount, ratio in usage.thresholds
+        ]
+    return {"lifetime_usage": shown}
 
 
 async def _usage(
@@ -354,6 +406,14 @@ def _sum(values: Any) -> Decimal:
     return total
 
 
+_LIFETIME = {
+    "external_subscription_id": "sub_123",
+    "external_historical_usage_amount_cents": 0,
+    "invoiced_usage_amount_cents": 10000,
+    "current_usage_amount_cents": 123,
+    "from_datetime": "2026-01-01T00:00:00Z",
+    "to_datetime": "2026-02-05T00:00:00Z",
+}
 _USAGE = {
     "units": "1000",
     "total_aggregated_units": "1000",
@@ -468,6 +528,37 @@ ENDPOINTS = (
                 "usage_periods": [{**_PERIOD, "charges_usage": [_USAGE]}],
                 "meta": page_meta(PageQuery(), 1),
             }
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/subscriptions/{external_id}/lifetime_usage",
+        handler=show_lifetime,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Get a subscription's usage of all time",
+        description="Before it came to us, invoiced, and of the running period; without tax.",
+        tag="Usage",
+        reply_schema=shape(lifetime_usage=ANY_OBJECT),
+        errors=(404,),
+        snapshot=True,
+        example=Example(response={"lifetime_usage": _LIFETIME}),
+    ),
+    Endpoint(
+        method="PUT",
+        path="/subscriptions/{external_id}/lifetime_usage",
+        handler=update_lifetime,
+        scope=Scope.SECRET,
+        mounts=CORE,
+        summary="Say what a subscription had used before",
+        description="It counts towards usage thresholds and alerts on lifetime usage.",
+        tag="Usage",
+        body=LifetimeUsageBody,
+        reply_schema=shape(lifetime_usage=ANY_OBJECT),
+        errors=(404, 422),
+        example=Example(
+            request={"lifetime_usage": {"external_historical_usage_amount_cents": 5000}},
+            response={"lifetime_usage": {**_LIFETIME, "external_historical_usage_amount_cents": 5000}},
         ),
     ),
 )

@@ -14,8 +14,10 @@ from nozle_server.core.ids import new_id
 from nozle_server.core.rounding import EXACT
 from nozle_server.credits.model import EntryType, GrantSource
 from nozle_server.credits.operations import put_money, take_money
+from nozle_server.infra import watches
 from nozle_server.infra.change_bus import Change, ChangeBus
 from nozle_server.infra.database import Tx
+from nozle_server.infra.watch_kinds import WALLETS
 from nozle_server.wallets import store, transaction_store
 from nozle_server.wallets.conversion import credits_of, settled
 from nozle_server.wallets.model import (
@@ -236,7 +238,7 @@ async def _fill(
         entry_id=entry.id,
         remaining=transaction.amount,
     )
-    return await _store_movement(tx, bus, transaction, consumed)
+    return await _store_movement(tx, bus, transaction, consumed, wallet.customer_id)
 
 
 async def _draw(
@@ -255,16 +257,18 @@ async def _draw(
     if entry is None:
         return None
     transaction = replace(transaction, status=Status.SETTLED, settled_at=now, entry_id=entry.id)
-    return await _store_movement(tx, bus, transaction, transaction.amount)
+    return await _store_movement(tx, bus, transaction, transaction.amount, wallet.customer_id)
 
 
 async def _store_movement(
-    tx: Tx, bus: ChangeBus, transaction: WalletTransaction, consumed: Decimal
+    tx: Tx, bus: ChangeBus, transaction: WalletTransaction, consumed: Decimal, customer_id: UUID
 ) -> WalletTransaction:
     await transaction_store.insert(tx, transaction)
     await store.record_movement(
         tx, transaction.org_id, transaction.wallet_id, consumed=consumed, at=transaction.created_at
     )
+    changed = [(WALLETS, str(customer_id))]
+    await watches.touch(tx, transaction.org_id, changed, transaction.created_at)
     await _announce(tx, bus, TRANSACTION_CREATED, transaction)
     return transaction
 

@@ -409,3 +409,57 @@ async def test_a_trial_goes_on_under_another_plan(world: World) -> None:
     await world.turn("2026-01-21")
     assert (await totals(world))[-1] == 1100
     await audit(world)
+
+
+@pytest.mark.parametrize("how", ["sum_agg", "count_agg", "max_agg", "unique_count_agg", "latest_agg"])
+async def test_usage_reported_ahead_is_billed_by_the_plan_that_runs_by_then(world: World, how: str) -> None:
+    """An event dated some hours ahead, and a change of plan before that: it is the new plan's, once."""
+    await world.turn("2026-01-01")
+    await world.a_metric(how=how)
+    charge = {**TOKENS, "properties": {"amount": "1"}}
+    await world.a_plan(code="one", charges=[charge])
+    await world.a_plan(code="two", charges=[charge])
+    await world.a_customer()
+    await world.subscribe("acme", "one")
+    await world.turn("2026-01-16T12:00:00Z")
+    await world.use("acme", 2, timestamp="2026-01-16T11:00:00Z")
+    await world.use("acme", 3, timestamp="2026-01-16T18:00:00Z")
+    await world.change_plan("acme", "two")
+    units = {
+        "sum_agg": (2, 3),
+        "count_agg": (1, 1),
+        "max_agg": (2, 3),
+        "unique_count_agg": (1, 1),
+        "latest_agg": (2, 3),
+    }
+    assert await world.units("acme") == units[how][0]
+    await world.turn("2026-02-01")
+    assert await world.units("acme") == units[how][1]
+    await audit(world)
+
+
+async def test_usage_reported_beyond_the_end_is_flagged(world: World) -> None:
+    """Nothing follows a subscription that is ended at once: the event says that it has none."""
+    await world.turn("2026-01-01")
+    await a_market(world)
+    subscription = await world.subscribe("acme", "payg")
+    await world.use("acme", 3, id="ahead", timestamp="2026-01-01T20:00:00Z")
+    await world.at("2026-01-01T12:00:00Z").cancel(subscription, cancellation_policy="immediate")
+    event = await world.event("ahead")
+    assert event is not None
+    assert event["billing_status"] == "unmatched"
+    await audit(world)
+
+
+async def test_an_end_that_is_set_before_reported_usage_flags_it_when_it_comes(world: World) -> None:
+    await world.turn("2026-01-31T12:00:00Z")
+    await a_market(world)
+    await world.assign("acme", "payg", "team")
+    await world.use("acme", 3, id="ahead", timestamp="2026-02-01T06:00:00Z")
+    await world.cancel("team")
+    await world.turn("2026-02-01T12:00:00Z")
+    event = await world.event("ahead")
+    assert event is not None
+    assert event["billing_status"] == "unmatched"
+    assert await world.fetch("select 1 from due_items where org_id = $1 and parked_at is not null") == []
+    await audit(world)

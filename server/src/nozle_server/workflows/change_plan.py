@@ -29,6 +29,7 @@ from nozle_server.workflows.bill import Billed, bill
 from nozle_server.workflows.catch_up import catch_up
 from nozle_server.workflows.close_period import SUBSCRIPTION_TERMINATED
 from nozle_server.workflows.credit_unused import credit_unused
+from nozle_server.workflows.hand_over import hand_over_events
 from nozle_server.workflows.open_period import open_period
 from nozle_server.workflows.start_subscription import announce_start, schedule_trial_end
 
@@ -171,6 +172,7 @@ async def _upgrade(
     final = await grace_days(tx, org_id, old.customer_id) == 0
     await store.terminate(tx, org_id, old.id, now, final=final)
     await store.insert(tx, new)
+    await hand_over_events(tx, seams, old=old, to=new, at=now)
     await open_period(tx, seams, new, version, now=now, begins=True, granted=granted)
     await schedule_trial_end(tx, new, now=now)
     ended = await store.get(tx, org_id, old.id)

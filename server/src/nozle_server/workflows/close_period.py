@@ -23,6 +23,7 @@ from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.bill import Billed, bill, bill_failed, refresh_draft
 from nozle_server.workflows.credit_unused import credit_of_final, credit_unused
+from nozle_server.workflows.hand_over import hand_over_events
 from nozle_server.workflows.open_period import open_period
 from nozle_server.workflows.start_subscription import announce_start, schedule_trial_end
 
@@ -53,6 +54,8 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
     if follows or (subscription.ending_at is not None and subscription.ending_at <= end):
         await subscriptions_store.terminate(tx, org_id, subscription.id, end, final=final)
         await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
+        taking = successor if follows else None
+        await hand_over_events(tx, seams, old=subscription, to=taking, at=end)
         if successor is not None and follows:
             await _succeed(tx, seams, successor, now=now)
         elif successor is not None and successor.status is Status.PENDING:

@@ -23,6 +23,7 @@ from nozle_server.workflows.bill import Billed, bill
 from nozle_server.workflows.change_plan import SUBSCRIPTION_UPDATED, not_before, withdraw
 from nozle_server.workflows.close_period import SUBSCRIPTION_TERMINATED
 from nozle_server.workflows.credit_unused import credit_unused
+from nozle_server.workflows.hand_over import hand_over_events
 from nozle_server.workflows.open_period import PERIOD_END
 
 TERMINATION_ALERT = "subscription.termination_alert"
@@ -128,6 +129,7 @@ async def end_now(
     final = await grace_days(tx, org_id, chosen.customer_id) == 0 or chosen.on_termination_invoice == "skip"
     await store.terminate(tx, org_id, chosen.id, now, final=final)
     ended = await store.get(tx, org_id, chosen.id)
+    await hand_over_events(tx, seams, old=chosen, to=None, at=now)
     await credit_unused(tx, seams, ended, now=now)
     if ended.started_at < now and ended.on_termination_invoice != "skip":
         await bill(tx, seams, org_id=org_id, billed=[Billed(ended, BillingReason.TERMINATING)], at=now)

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from nozle_server.catalog.model import AddOn
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 
 _NAMES = (
@@ -64,6 +65,7 @@ async def find_add_on_by_id(tx: Tx, org_id: UUID, add_on_id: UUID) -> AddOn | No
     return from_row(row) if row else None
 
 
+@read_once
 async def get_add_on_by_id(tx: Tx, org_id: UUID, add_on_id: UUID) -> AddOn:
     """The add-on that a fixed charge refers to, removed or not."""
     row = await tx.fetchrow(f"select {_ADD_ON} from add_ons where org_id = $1 and id = $2", org_id, add_on_id)

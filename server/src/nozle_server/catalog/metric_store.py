@@ -11,6 +11,7 @@ from nozle_server.catalog.model import (
     Metric,
     MetricFilter,
 )
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 
 _METRIC = """m.org_id, m.id, m.code, m.name, m.description, m.aggregation_type, m.field_name, m.expression,
@@ -89,6 +90,7 @@ async def find_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric | N
     return metric_from_row(row) if row else None
 
 
+@read_once
 async def get_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric:
     """A metric that something refers to, also when it has been removed since."""
     row = await tx.fetchrow(

@@ -9,6 +9,7 @@ import asyncpg
 
 from nozle_server.catalog.model import Entitlement, Plan, PlanUse, PlanVersion
 from nozle_server.catalog.plan_rows import VERSION_NAMES, version_from_row, version_values
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 
 _VERSION = ", ".join(f"v.{name}" for name in VERSION_NAMES)
@@ -274,6 +275,7 @@ async def delete_entitlement(tx: Tx, org_id: UUID, plan_id: UUID, feature_id: UU
     )
 
 
+@read_once
 async def plan_names(tx: Tx, org_id: UUID, plan_id: UUID) -> tuple[str, str]:
     """A plan's code and what it is called now."""
     row = await tx.fetchrow("select code, name from plans where org_id = $1 and id = $2", org_id, plan_id)

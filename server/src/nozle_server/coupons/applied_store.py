@@ -9,6 +9,7 @@ import asyncpg
 from nozle_server.coupons.apply import Discount
 from nozle_server.coupons.model import AppliedCoupon, CouponUse
 from nozle_server.coupons.store import coupons_by_id, terms_from_row
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 
 _APPLIED = """a.org_id, a.id, a.coupon_id, a.customer_id, cu.external_id as external_customer_id, a.amount_cents,
@@ -68,6 +69,18 @@ async def list_applied(
     return await _from_rows(tx, org_id, rows), total
 
 
+async def customers_with_coupons(tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these customers that `active_of_customer` finds something for."""
+    rows = await tx.fetch(
+        """select distinct customer_id from applied_coupons
+           where org_id = $1 and customer_id = any($2) and status = 'active'""",
+        org_id,
+        list(customer_ids),
+    )
+    return {row["customer_id"] for row in rows}
+
+
+@read_once
 async def active_of_customer(
     tx: Tx, org_id: UUID, customer_id: UUID, *, until: datetime | None = None, lock: bool = False
 ) -> list[AppliedCoupon]:

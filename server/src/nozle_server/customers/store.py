@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from nozle_server.customers.model import Customer, CustomerChanges, CustomerFilter
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
 
@@ -39,6 +40,7 @@ async def find(tx: Tx, org_id: UUID, external_id: str) -> Customer | None:
     return from_row(row) if row else None
 
 
+@read_once
 async def find_by_id(tx: Tx, org_id: UUID, customer_id: UUID) -> Customer | None:
     row = await tx.fetchrow(
         f"select {_COLUMNS} from customers where org_id = $1 and id = $2", org_id, customer_id
@@ -56,6 +58,7 @@ async def lock(tx: Tx, org_id: UUID, external_id: str) -> Customer | None:
     return from_row(row) if row else None
 
 
+@read_once
 async def lock_by_id(tx: Tx, org_id: UUID, customer_id: UUID) -> Customer:
     """As `lock`, for a customer that something of ours refers to."""
     row = await tx.fetchrow(
@@ -65,6 +68,19 @@ async def lock_by_id(tx: Tx, org_id: UUID, customer_id: UUID) -> Customer:
     )
     assert row is not None, "customers are only marked as deleted"
     return from_row(row)
+
+
+async def get_many(
+    tx: Tx, org_id: UUID, customer_ids: Sequence[UUID], *, lock: bool = False
+) -> list[Customer]:
+    """These customers, in order of id; `lock` holds them as `lock` does."""
+    rows = await tx.fetch(
+        f"""select {_COLUMNS} from customers where org_id = $1 and id = any($2) order by id
+            {"for no key update" if lock else ""}""",
+        org_id,
+        list(customer_ids),
+    )
+    return [from_row(row) for row in rows]
 
 
 async def update(tx: Tx, org_id: UUID, changes: CustomerChanges, now: datetime) -> Customer | None:

@@ -6,9 +6,11 @@ from uuid import UUID
 from nozle_server.identity import store
 from nozle_server.identity.model import ApiKey, Organization
 from nozle_server.identity.operations import unknown_organization
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 
 
+@read_once
 async def get_organization(tx: Tx, org_id: UUID) -> Organization:
     """NotFound `organization_not_found` when there is none."""
     organization = await store.find_organization(tx, org_id)

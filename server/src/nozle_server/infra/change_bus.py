@@ -18,6 +18,7 @@ from weakref import WeakSet
 import asyncpg
 
 from nozle_server.core.ids import new_id
+from nozle_server.infra.batch import later
 from nozle_server.infra.database import Database, Tx, prepare_connection, tell_after_commit
 from nozle_server.infra.subscription import Subscription
 from nozle_server.infra.wake_ups import WakeUps
@@ -72,19 +73,9 @@ class PostgresChangeBus:
 
     async def publish(self, tx: Tx, change: Change) -> None:
         """As `ChangeBus.publish`. The row's age is real time, whatever the organization's clock says."""
-        change_id = new_id()
-        await tx.execute(
-            """
-            insert into outbox (org_id, id, kind, subject, payload, created_at)
-            values ($1, $2, $3, $4, $5, now())
-            """,
-            change.org_id,
-            change_id,
-            change.kind,
-            change.subject,
-            change.payload,
-        )
-        tell_after_commit(tx, _Published(change_id, change))
+        published = _Published(new_id(), change)
+        await later(tx, _insert, published)
+        tell_after_commit(tx, published)
 
     def subscribe(self) -> AsyncIterator[Change | Gap]:
         """As `ChangeBus.subscribe`. A subscription that nobody refers to any more ends by itself."""
@@ -151,3 +142,16 @@ class PostgresChangeBus:
     def _tell_gap(self) -> None:
         for subscription in self._subscriptions:
             subscription.tell(Gap())
+
+
+async def _insert(tx: Tx, published: Sequence[_Published]) -> None:
+    await tx.executemany(
+        """
+        insert into outbox (org_id, id, kind, subject, payload, created_at)
+        values ($1, $2, $3, $4, $5, now())
+        """,
+        [
+            (one.change.org_id, one.id, one.change.kind, one.change.subject, one.change.payload)
+            for one in published
+        ],
+    )

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from nozle_server.core.ids import new_id
 from nozle_server.infra import job_queue
+from nozle_server.infra.batch import later
 from nozle_server.infra.database import Tx
 
 MAX_ERROR_LENGTH = 4_000
@@ -37,25 +38,31 @@ async def schedule(
 
     `now` is the organization's time.
     """
-    wake_worker = await tx.fetchval(
+    await later(tx, _insert, (DueItem(org_id, new_id(), due_at, kind, subject_id), now))
+
+
+async def _insert(tx: Tx, scheduled: Sequence[tuple[DueItem, datetime]]) -> None:
+    rows = await tx.fetch(
         """
         with added as (
             insert into due_items (org_id, id, due_at, kind, subject_id, created_at)
-            values ($1, $2, $3, $4, $5, $6)
+            select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::uuid[], $6::timestamptz[])
             on conflict (org_id, kind, subject_id, due_at) do nothing
-            returning org_id
+            returning org_id, due_at
         )
-        select organizations.test_now is null from organizations join added on added.org_id = organizations.id
+        select distinct added.org_id, added.due_at from organizations join added on added.org_id = organizations.id
+        where organizations.test_now is null
         """,
-        org_id,
-        new_id(),
-        due_at,
-        kind,
-        subject_id,
-        now,
+        [item.org_id for item, _ in scheduled],
+        [item.id for item, _ in scheduled],
+        [item.due_at for item, _ in scheduled],
+        [item.kind for item, _ in scheduled],
+        [item.subject_id for item, _ in scheduled],
+        [now for _, now in scheduled],
     )
-    if wake_worker:
+    for row in rows:
         # One key an instant: 10,000 subscriptions that renew at one midnight share one job.
+        org_id, due_at = row["org_id"], row["due_at"]
         key = f"{DRAIN_DUE}:{org_id}:{due_at.isoformat()}"
         await job_queue.enqueue(tx, DRAIN_DUE, org_id.bytes, run_at=due_at, dedupe_key=key)
 
@@ -88,6 +95,23 @@ async def next_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str
             return DueItem(**row)
 
 
+async def more_due(tx: Tx, item: DueItem, limit: int) -> list[DueItem]:
+    """The items of the same kind and instant that come after one that is locked, at most `limit`, locked as well."""
+    rows = await tx.fetch(
+        """
+        select org_id, id, due_at, kind, subject_id from due_items
+        where org_id = $1 and due_at = $2 and kind = $3 and parked_at is null and id > $4
+        order by id limit $5 for update
+        """,
+        item.org_id,
+        item.due_at,
+        item.kind,
+        item.id,
+        limit,
+    )
+    return [DueItem(**row) for row in rows]
+
+
 async def anything_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence[str]) -> bool:
     """Whether the organization has an item of these kinds due at or before `until`."""
     return bool(
@@ -106,6 +130,8 @@ async def anything_due(tx: Tx, org_id: UUID, until: datetime, *, kinds: Sequence
 
 async def take(tx: Tx, org_id: UUID, kind: str, due_at: datetime, subject_ids: Sequence[UUID]) -> list[UUID]:
     """Take over other items of one kind and instant, to do them together with one's own; the subjects taken."""
+    if not subject_ids:
+        return []
     rows = await tx.fetch(
         """delete from due_items where org_id = $1 and kind = $2 and due_at = $3 and subject_id = any($4)
            and parked_at is null returning subject_id""",
@@ -119,8 +145,32 @@ async def take(tx: Tx, org_id: UUID, kind: str, due_at: datetime, subject_ids: S
 
 async def finish(tx: Tx, item: DueItem) -> None:
     """The item is done, in the same transaction that did it."""
-    deleted = await tx.execute("delete from due_items where org_id = $1 and id = $2", item.org_id, item.id)
-    assert deleted == "DELETE 1", "an item is finished once, by the transaction that locked it"
+    await finish_all(tx, [item])
+
+
+async def finish_all(tx: Tx, items: Sequence[DueItem]) -> None:
+    """The items, of one organization, are done, in the same transaction that did them."""
+    deleted = await tx.execute(
+        "delete from due_items where org_id = $1 and id = any($2)",
+        items[0].org_id,
+        [item.id for item in items],
+    )
+    assert deleted == f"DELETE {len(items)}", "an item is finished once, by the transaction that locked it"
+
+
+async def still_due(
+    tx: Tx, org_id: UUID, kind: str, due_at: datetime, subject_ids: Sequence[UUID]
+) -> set[UUID]:
+    """Those of these subjects that have an item of this kind and instant."""
+    rows = await tx.fetch(
+        """select subject_id from due_items where org_id = $1 and kind = $2 and due_at = $3 and subject_id = any($4)
+           and parked_at is null""",
+        org_id,
+        kind,
+        due_at,
+        list(subject_ids),
+    )
+    return {row["subject_id"] for row in rows}
 
 
 async def park(tx: Tx, item: DueItem, error: str) -> None:

@@ -1,9 +1,11 @@
 """All SQL of late usage: which closed periods events came for, and what was billed for them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 from nozle_server.invoicing.model import InvoiceLine
 from nozle_server.invoicing.store import LINE_COLUMNS, line_from_row
@@ -40,6 +42,17 @@ async def mark(tx: Tx, org_id: UUID, late: LatePeriod, now: datetime) -> None:
     )
 
 
+async def subscriptions_with_late(tx: Tx, org_id: UUID, subscription_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these subscriptions that `list_late` finds something for."""
+    rows = await tx.fetch(
+        "select distinct subscription_id from late_periods where org_id = $1 and subscription_id = any($2)",
+        org_id,
+        list(subscription_ids),
+    )
+    return {row["subscription_id"] for row in rows}
+
+
+@read_once
 async def list_late(tx: Tx, org_id: UUID, subscription_id: UUID, *, lock: bool = False) -> list[LatePeriod]:
     """What waits to be corrected, the earliest first; `lock` keeps others from adding to it."""
     rows = await tx.fetch(

@@ -15,6 +15,7 @@ from nozle_server.coupons.apply import Discount, DiscountableLine, plan_discount
 from nozle_server.coupons.model import AppliedCoupon
 from nozle_server.coupons.operations import applicable_coupons, record_uses
 from nozle_server.infra import due
+from nozle_server.infra.batch import write_out
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
@@ -133,7 +134,8 @@ async def issue_invoice(
         await store.insert(tx, invoice)
     else:
         await store.replace_draft(tx, invoice)
-    if not waits:
+    if discounts and not waits:
+        await write_out(tx)
         await record_uses(tx, invoice.org_id, invoice.id, discounts, now)
     if waits:
         assert invoice.finalize_at is not None, "a draft knows when it ends"

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nozle_server.infra.batch import later
 from nozle_server.infra.database import Tx
 from nozle_server.invoicing.model import (
     AppliedTax,
@@ -117,11 +118,15 @@ def _invoice_values(invoice: Invoice) -> list[Any]:
 
 async def insert(tx: Tx, invoice: Invoice) -> None:
     """Store an invoice with its parts; the database checks when the transaction commits that they add up."""
-    await tx.execute(
+    await later(tx, _insert_all, invoice)
+
+
+async def _insert_all(tx: Tx, invoices: Sequence[Invoice]) -> None:
+    await tx.executemany(
         f"insert into invoices ({', '.join(INVOICE_COLUMNS)}) values ({_places(len(INVOICE_COLUMNS))})",
-        *_invoice_values(invoice),
+        [_invoice_values(invoice) for invoice in invoices],
     )
-    await _insert_parts(tx, invoice)
+    await _insert_parts(tx, invoices)
 
 
 async def replace_draft(tx: Tx, invoice: Invoice) -> None:
@@ -136,7 +141,7 @@ async def replace_draft(tx: Tx, invoice: Invoice) -> None:
         "delete from invoice_subscriptions where org_id = $1 and invoice_id = $2", invoice.org_id, invoice.id
     )
     # The parts go in while the invoice is still a draft.
-    await _insert_parts(tx, invoice)
+    await _insert_parts(tx, [invoice])
     changes = ", ".join(f"{name} = ${n}" for n, name in enumerate(INVOICE_COLUMNS, start=1))
     updated = await tx.execute(
         f"update invoices set {changes} where org_id = $1 and id = $2 and status in ('draft', 'failed')",
@@ -145,23 +150,25 @@ async def replace_draft(tx: Tx, invoice: Invoice) -> None:
     assert updated == "UPDATE 1", "only a draft is written anew, and by who locked it"
 
 
-async def _insert_parts(tx: Tx, invoice: Invoice) -> None:
-    await insert_lines(tx, invoice.lines)
-    if invoice.subscriptions:
+async def _insert_parts(tx: Tx, invoices: Sequence[Invoice]) -> None:
+    await insert_lines(tx, [line for invoice in invoices for line in invoice.lines])
+    if any(invoice.subscriptions for invoice in invoices):
         columns = ("org_id", "invoice_id", *_SUBSCRIPTION_COLUMNS)
         await tx.executemany(
             f"insert into invoice_subscriptions ({', '.join(columns)}) values ({_places(len(columns))})",
             [
                 (invoice.org_id, invoice.id, *(getattr(one, name) for name in _SUBSCRIPTION_COLUMNS))
+                for invoice in invoices
                 for one in invoice.subscriptions
             ],
         )
-    if invoice.credits:
+    if any(invoice.credits for invoice in invoices):
         columns = ("org_id", "invoice_id", *_CREDIT_COLUMNS)
         await tx.executemany(
             f"insert into invoice_credits ({', '.join(columns)}) values ({_places(len(columns))})",
             [
                 (invoice.org_id, invoice.id, *(getattr(one, name) for name in _CREDIT_COLUMNS))
+                for invoice in invoices
                 for one in invoice.credits
             ],
         )

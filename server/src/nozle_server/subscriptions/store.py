@@ -9,6 +9,7 @@ import asyncpg
 
 from nozle_server.core.errors import Conflict
 from nozle_server.core.periods import BillingTime, Interval
+from nozle_server.infra.batch import later, read_once
 from nozle_server.infra.database import Tx
 from nozle_server.subscriptions.model import Status, Subscription
 
@@ -121,6 +122,7 @@ async def list_of_customer(tx: Tx, org_id: UUID, customer_id: UUID) -> list[Subs
     return [from_row(row) for row in rows]
 
 
+@read_once
 async def get(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription:
     """The subscription that something of ours refers to."""
     row = await tx.fetchrow(
@@ -130,6 +132,7 @@ async def get(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription:
     return from_row(row)
 
 
+@read_once
 async def lock(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription | None:
     """The subscription, held until the transaction ends: while it is billed no event can be counted on it."""
     row = await tx.fetchrow(
@@ -188,19 +191,58 @@ async def open_period(
     tx: Tx, org_id: UUID, subscription_id: UUID, *, start: datetime, end: datetime, billed_through: datetime
 ) -> None:
     """Close what lies before `billed_through` and make [start, end) the current period."""
-    await tx.execute(
+    await later(tx, _open_periods, (org_id, subscription_id, start, end, billed_through))
+
+
+async def _open_periods(tx: Tx, opened: Sequence[tuple[UUID, UUID, datetime, datetime, datetime]]) -> None:
+    await tx.executemany(
         """
         update subscriptions set current_period_start = $3, current_period_end = $4, billed_through = $5
         where org_id = $1 and id = $2
         """,
-        org_id,
-        subscription_id,
-        start,
-        end,
-        billed_through,
+        opened,
     )
 
 
+async def get_many(
+    tx: Tx, org_id: UUID, subscription_ids: Sequence[UUID], *, lock: bool = False
+) -> list[Subscription]:
+    """These subscriptions, in order of id; `lock` holds them as `lock` does."""
+    rows = await tx.fetch(
+        f"""select {COLUMNS} from subscriptions where org_id = $1 and id = any($2) order by id
+            {"for update" if lock else ""}""",
+        org_id,
+        list(subscription_ids),
+    )
+    return [from_row(row) for row in rows]
+
+
+async def with_successor(tx: Tx, org_id: UUID, subscription_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these that `find_successor` finds something for."""
+    rows = await tx.fetch(
+        """select previous_subscription_id as id from subscriptions
+           where org_id = $1 and previous_subscription_id = any($2) and status <> 'canceled'""",
+        org_id,
+        list(subscription_ids),
+    )
+    return {row["id"] for row in rows}
+
+
+async def others_of_customers(
+    tx: Tx, org_id: UUID, subscription_ids: Sequence[UUID]
+) -> dict[UUID, list[UUID]]:
+    """By subscription, all others of its customer; those without any are not among the keys."""
+    rows = await tx.fetch(
+        """select s.id, array_agg(o.id) as others from subscriptions s
+           join subscriptions o on o.org_id = s.org_id and o.customer_id = s.customer_id and o.id <> s.id
+           where s.org_id = $1 and s.id = any($2) group by s.id""",
+        org_id,
+        list(subscription_ids),
+    )
+    return {row["id"]: row["others"] for row in rows}
+
+
+@read_once
 async def ids_billed_with(tx: Tx, org_id: UUID, subscription_id: UUID) -> list[UUID]:
     """The same customer's other subscriptions in the same currency: they share an invoice where they can."""
     rows = await tx.fetch(
@@ -227,6 +269,7 @@ async def bill_through(tx: Tx, org_id: UUID, subscription_id: UUID, through: dat
     )
 
 
+@read_once
 async def find_successor(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription | None:
     """The subscription that took this one's place, or will: what follows in a chain of plan changes."""
     row = await tx.fetchrow(

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 from nozle_server.taxes.model import Tax
 
@@ -64,6 +65,7 @@ async def list_taxes(tx: Tx, org_id: UUID, *, limit: int, offset: int) -> tuple[
     return [from_row(row) for row in rows], total
 
 
+@read_once
 async def taxes_of_customer(tx: Tx, org_id: UUID, customer_id: UUID) -> tuple[Tax, ...]:
     """The customer's own, by code."""
     rows = await tx.fetch(
@@ -75,6 +77,7 @@ async def taxes_of_customer(tx: Tx, org_id: UUID, customer_id: UUID) -> tuple[Ta
     return tuple(from_row(row) for row in rows)
 
 
+@read_once
 async def taxes_of_organization(tx: Tx, org_id: UUID) -> tuple[Tax, ...]:
     """Those applied to the organization, by code."""
     rows = await tx.fetch(
@@ -103,6 +106,16 @@ async def count_customers(tx: Tx, org_id: UUID, tax_ids: Sequence[UUID]) -> dict
         list(tax_ids),
     )
     return {row["id"]: row["customers"] for row in rows}
+
+
+async def customers_with_taxes(tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these customers that have taxes of their own."""
+    rows = await tx.fetch(
+        "select distinct customer_id from customer_taxes where org_id = $1 and customer_id = any($2)",
+        org_id,
+        list(customer_ids),
+    )
+    return {row["customer_id"] for row in rows}
 
 
 async def insert_tax(tx: Tx, tax: Tax) -> bool:

@@ -3,6 +3,7 @@
 Whoever changes a wallet, or moves its money, holds the customer's row, then the account's.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from nozle_server.core.periods import Interval
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 from nozle_server.wallets.model import Method, RecurringRule, Trigger, Wallet, WalletStatus
 
@@ -60,6 +62,18 @@ async def find_active_by_code(tx: Tx, org_id: UUID, customer_id: UUID, code: str
     return found[0] if found else None
 
 
+async def customers_with_wallets(tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these customers that `list_active` finds something for."""
+    rows = await tx.fetch(
+        """select distinct customer_id from wallets
+           where org_id = $1 and customer_id = any($2) and status = 'active'""",
+        org_id,
+        list(customer_ids),
+    )
+    return {row["customer_id"] for row in rows}
+
+
+@read_once
 async def list_active(tx: Tx, org_id: UUID, customer_id: UUID) -> list[Wallet]:
     """A customer's active wallets, whether their expiration has passed or not."""
     return await _select(

@@ -19,6 +19,7 @@ from uuid import UUID
 from nozle_server.catalog import add_on_store, plan_store
 from nozle_server.catalog.model import FixedCharge, PlanVersion
 from nozle_server.core.periods import Interval, Period
+from nozle_server.infra.batch import write_out
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
@@ -53,6 +54,12 @@ class Billed:
     replaced: bool = False
 
 
+def ended_period(subscription: Subscription, interval: Interval, at: datetime) -> Period:
+    """The period of an interval that ends at this instant, cut at the start of the subscription and here."""
+    period = subscription.calendar(interval).period_at(at - _TICK)
+    return Period(max(period.start, subscription.started_at), min(period.end, at))
+
+
 async def bill(
     tx: Tx,
     seams: Seams,
@@ -78,6 +85,8 @@ async def bill(
     invoice = await issue_invoice(tx, seams, draft, now=now or at, rewrite=rewrite, final=final)
     if rewrite is None:
         await invoicing_store.insert_lines(tx, apart)
+    if corrections:
+        await write_out(tx)
     for correction in corrections:
         await give_back(tx, seams, correction, now=now or at)
     return invoice
@@ -250,7 +259,7 @@ class _Billing:
         period = self.subscription.calendar(interval).period_at(self.at - _TICK)
         if not (always or self.ends or period.end == self.at):
             return None
-        return Period(max(period.start, self.subscription.started_at), min(period.end, self.at))
+        return ended_period(self.subscription, interval, self.at)
 
     def _following(self, interval: Interval) -> Period | None:
         """The period of an interval that begins at this instant. What ends early is credited when it does."""

@@ -1,10 +1,13 @@
-"""Do what has fallen due for an organization, in order, each item in a transaction of its own at its own instant.
+"""Do what has fallen due for an organization, in order, each item at its own instant.
 
-An item that fails for a reason of its own is put aside with its error, so that one absurd bill does not stop everybody
-else's; what fails because the database cannot be had is left where it is.
+Items of one kind and instant that many subscriptions have are done in batches, a transaction each, others one by one. A
+batch that fails is tried again in smaller ones. An item that fails for a reason of its own is put aside with its error,
+so that one absurd bill does not stop everybody else's; what fails because the database cannot be had is left where it is.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -32,6 +35,7 @@ from nozle_server.workflows.close_period import (
     invoice_failed,
     invoice_period,
 )
+from nozle_server.workflows.end_of_month import close_periods, invoice_periods
 from nozle_server.workflows.open_period import PERIOD_END
 from nozle_server.workflows.start_subscription import SUBSCRIPTION_START, TRIAL_END, begin, end_trial
 from nozle_server.workflows.top_up_wallet import check_threshold, expire_wallet, run_interval_rule
@@ -39,12 +43,32 @@ from nozle_server.workflows.top_up_wallet import check_threshold, expire_wallet,
 log = structlog.get_logger()
 
 
-class ItemFailed(Exception):
-    """Carries an item out of the transaction that its failure rolled back."""
+MOST_AT_ONCE = 100
+LONGEST_S = 1.0
 
-    def __init__(self, item: DueItem) -> None:
-        super().__init__(item.kind)
-        self.item = item
+
+class ItemsFailed(Exception):
+    """Carries items out of the transaction that their failure rolled back."""
+
+    def __init__(self, items: Sequence[DueItem]) -> None:
+        super().__init__(items[0].kind)
+        self.items = items
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How many items to do at once: more while that is quick, so that no transaction holds anything for long."""
+
+    at_once: int = 1
+
+    def took(self, items: int, seconds: float) -> None:
+        if seconds > LONGEST_S:
+            self.at_once = max(1, items // 2)
+        elif items >= self.at_once:
+            self.at_once = min(2 * self.at_once, MOST_AT_ONCE)
+
+    def failed(self, items: int) -> None:
+        self.at_once = max(1, items // 4)
 
 
 async def drain_due(
@@ -56,22 +80,35 @@ async def drain_due(
     item and its effect commit together, and the rest is still there.
     """
     count = 0
-    while await _step(database, seams, org_id, until, turn_clock=turn_clock):
-        count += 1
-    return count
+    pace = _Pace()
+    while True:
+        started = asyncio.get_running_loop().time()
+        done = await _step(database, seams, org_id, until, pace, turn_clock=turn_clock)
+        if done is None:
+            return count
+        count += done
+        if done:
+            pace.took(done, asyncio.get_running_loop().time() - started)
 
 
-async def _step(database: Database, seams: Seams, org_id: UUID, until: datetime, *, turn_clock: bool) -> bool:
+async def _step(
+    database: Database, seams: Seams, org_id: UUID, until: datetime, pace: _Pace, *, turn_clock: bool
+) -> int | None:
+    """How many items were done or put aside; None when nothing is due any more."""
     try:
-        return await database.run(lambda tx: _do_next(tx, seams, org_id, until, turn_clock=turn_clock))
-    except ItemFailed as failed:
-        cause = failed.__cause__
-        log.error(
-            "due_item_parked", kind=failed.item.kind, subject_id=str(failed.item.subject_id), exc_info=cause
+        return await database.run(
+            lambda tx: _do_next(tx, seams, org_id, until, pace.at_once, turn_clock=turn_clock)
         )
-        item, reason = failed.item, f"{type(cause).__name__}: {cause}"
+    except ItemsFailed as failed:
+        cause = failed.__cause__
+        if len(failed.items) > 1:
+            pace.failed(len(failed.items))
+            return 0
+        [item] = failed.items
+        log.error("due_item_parked", kind=item.kind, subject_id=str(item.subject_id), exc_info=cause)
+        reason = f"{type(cause).__name__}: {cause}"
         await database.run(lambda tx: _put_aside(tx, seams, item, reason))
-        return True
+        return 1
 
 
 async def _put_aside(tx: Tx, seams: Seams, item: DueItem, reason: str) -> None:
@@ -93,22 +130,30 @@ async def _put_aside(tx: Tx, seams: Seams, item: DueItem, reason: str) -> None:
         await due.park(tx, item, reason)
 
 
-async def _do_next(tx: Tx, seams: Seams, org_id: UUID, until: datetime, *, turn_clock: bool) -> bool:
+async def _do_next(
+    tx: Tx, seams: Seams, org_id: UUID, until: datetime, at_once: int, *, turn_clock: bool
+) -> int | None:
     if not turn_clock and await clock_store.hold_test_clock(tx, org_id) is not None:
-        return False  # the clock was turned meanwhile: from now on turning it does what is due
+        return None  # the clock was turned meanwhile: from now on turning it does what is due
     item = await due.next_due(tx, org_id, until, kinds=ORDER)
     if item is None:
-        return False
+        return None
     if turn_clock:
         await clock_store.advance_test_clock(tx, org_id, item.due_at)
+    items = [item]
+    if at_once > 1 and item.kind in TOGETHER:
+        items += await due.more_due(tx, item, at_once - 1)
     try:
-        await HANDLERS[item.kind](tx, seams, item)
+        if len(items) > 1:
+            items = list(await TOGETHER[item.kind](tx, seams, items))
+        else:
+            await HANDLERS[item.kind](tx, seams, item)
     except Exception as error:
         if is_database_fault(error):
             raise
-        raise ItemFailed(item) from error
-    await due.finish(tx, item)
-    return True
+        raise ItemsFailed(items) from error
+    await due.finish_all(tx, items)
+    return len(items)
 
 
 async def _expire(tx: Tx, seams: Seams, item: DueItem) -> None:
@@ -177,3 +222,9 @@ HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     WALLETS: _check_wallet_alerts,
 }
 ORDER = tuple(HANDLERS)
+
+# What many subscriptions have at one instant; returns the items, from the first on, that are done.
+TOGETHER: Mapping[str, Callable[[Tx, Seams, Sequence[DueItem]], Awaitable[Sequence[DueItem]]]] = {
+    PERIOD_END: close_periods,
+    INVOICE_PERIOD: invoice_periods,
+}

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nozle_server.infra.batch import read_once
 from nozle_server.infra.database import Tx
 from nozle_server.invoicing.credit_notes.amounts import Taken
 from nozle_server.invoicing.credit_notes.model import (
@@ -174,6 +175,18 @@ def taken_by(notes: Sequence[CreditNote]) -> Taken:
     )
 
 
+async def customers_with_credit(tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these customers that `lock_available` finds something for, in whatever currency."""
+    rows = await tx.fetch(
+        """select distinct customer_id from credit_notes
+           where org_id = $1 and customer_id = any($2) and credit_status = 'available'""",
+        org_id,
+        list(customer_ids),
+    )
+    return {row["customer_id"] for row in rows}
+
+
+@read_once
 async def lock_available(tx: Tx, org_id: UUID, customer_id: UUID, currency: str) -> list[CreditNote]:
     """The customer's credit that is left, oldest first, held; without items."""
     rows = await tx.fetch(

@@ -463,3 +463,48 @@ async def test_an_end_that_is_set_before_reported_usage_flags_it_when_it_comes(w
     assert event["billing_status"] == "unmatched"
     assert await world.fetch("select 1 from due_items where org_id = $1 and parked_at is not null") == []
     await audit(world)
+
+
+async def test_the_options_say_what_a_change_would_be(world: World) -> None:
+    """Contract 4.7: every other plan in the same currency, in which direction and when."""
+    await world.turn("2026-01-01")
+    await a_market(world)
+    await world.a_plan(code="euro", amount_cents=100, amount_currency="EUR")
+    subscription = await world.subscribe("acme", "payg")
+    await world.change_plan("acme", "starter")
+    found = await world.get("/api/v1/subscriptions/options", customer_id="acme", subscription_id=subscription)
+    assert (found["subscription"]["plan_code"], found["checkout"]) == ("payg", None)
+    change = found["pending_change"]
+    assert (change["plan_code"], change["effective_at"]) == ("starter", "2026-02-01T00:00:00Z")
+    eligible = {one["code"]: (one["direction"], one["timing"]) for one in found["eligible_plans"]}
+    down, up = ("downgrade", "end_of_period"), ("upgrade", "immediate")
+    assert eligible == {"starter": down, "twin": down, "pro": up, "big": up, "year": up}
+    for query, status in (
+        ("customer_id=nobody", 404),
+        ("", 400),
+        ("customer_id=acme&subscription_id=none", 404),
+    ):
+        assert (await world.call("GET", f"/api/v1/subscriptions/options?{query}")).status == status
+
+
+async def test_a_customers_session_changes_that_customers_plan_alone(world: World) -> None:
+    """Decision 7: under `customer_session` a publishable key needs one, made for this customer and for writing."""
+    await world.turn("2026-01-01")
+    await a_market(world)
+    await world.subscribe("acme", "starter")
+    await world.settings(publishable_key_access="customer_session")
+    body = {"customer_id": "acme", "plan_code": "pro"}
+    answer = await world.call("POST", "/api/v1/billing/upgrade", body, key=world.publishable)
+    assert answer.status == 403
+    await world.a_customer("rival")
+    for customer, scopes, status in (
+        ("rival", ["subscriptions:write"], 403),
+        ("acme", ["billing:read"], 403),
+        ("acme", ["subscriptions:write"], 200),
+    ):
+        made = await world.post("/api/v1/customer-sessions", {"customer_id": customer, "scopes": scopes})
+        headers = {"X-Nozle-Customer-Session": made.get("token") or made["customer_session"]["token"]}
+        answer = await world.call(
+            "POST", "/api/v1/billing/upgrade", body, key=world.publishable, headers=headers
+        )
+        assert answer.status == status, answer.body

@@ -213,10 +213,12 @@ async def _wanted(call: Call, body: ChangeBody | PreviewBody) -> tuple[Customer,
     customer = await lock_customer(call.tx, call.org_id, body.customer_id)
     plan = await hold_plan(call.tx, call.org_id, parse_id(body.plan_code, "plan_code"))
     version = await chosen_version(call.tx, plan, body.plan_version)
-    return customer, await _subscription_of(call, customer, body.subscription_id), version
+    return customer, await subscription_of(call, customer, body.subscription_id), version
 
 
-async def _subscription_of(call: Call, customer: Customer, external_id: str | None) -> Subscription:
+async def subscription_of(call: Call, customer: Customer, external_id: str | None) -> Subscription:
+    """The subscription that a customer means: the one named, else the current one. NotFound, or Conflict
+    `subscription_not_active`."""
     if external_id is None:
         current = await find_current(call.tx, call.org_id, customer.id, call.now)
         if current is None or current.status not in (Status.ACTIVE, Status.PENDING):

@@ -279,3 +279,23 @@ async def test_ending_early_gives_back_the_days_that_are_not_used(
     assert found == ([] if parts is None else [parts])
     assert {one["reason"] for one in notes} <= {"order_cancellation"}
     await audit(world)
+
+
+async def test_metadata_is_replaced_merged_and_taken_away(world: World) -> None:
+    await a_story(world)
+    invoice = await a_one_off(world)
+    note = await issued(world, a_note(invoice, 100, credit_amount_cents=100, metadata={"a": "1"}))
+    assert note["metadata"] == {"a": "1"}
+    path = f"{NOTES}/{note['lago_id']}/metadata"
+    for method, suffix, sent, expected in (
+        ("PATCH", "", {"b": "2"}, {"a": "1", "b": "2"}),
+        ("POST", "", {"c": None}, {"c": None}),
+        ("DELETE", "/c", None, None),
+        ("POST", "", {"d": "4"}, {"d": "4"}),
+        ("DELETE", "", None, None),
+    ):
+        answer = await world.call(method, path + suffix, None if sent is None else {"metadata": sent})
+        assert answer.json == {"metadata": expected}, (method, suffix)
+    assert (await world.call("DELETE", f"{path}/none")).code == "metadata_not_found"
+    answer = await world.call("POST", path, {"metadata": {"x" * 41: "1"}})
+    assert answer.json["error_details"] == {"metadata": ["value_is_invalid"]}

@@ -109,7 +109,7 @@ async def create(call: Call) -> object:
         credit_amount_cents=body.credit_amount_cents or 0,
         refund_amount_cents=body.refund_amount_cents or 0,
         offset_amount_cents=body.offset_amount_cents or 0,
-        metadata=_metadata(body.metadata or {}),
+        metadata=check_metadata(body.metadata or {}),
     )
     note = await issue_credit_note(
         call.tx,
@@ -145,7 +145,7 @@ async def update(call: Call) -> object:
         org_id=call.org_id,
         note_id=from_text("cn", call.path["id"], what="credit note"),
         refund_status=None if body.refund_status is UNSET else body.refund_status,
-        metadata=None if body.metadata is UNSET else _metadata(body.metadata or {}),
+        metadata=None if body.metadata is UNSET else check_metadata(body.metadata or {}),
         now=call.now,
     )
     return {"credit_note": await credit_note_json(call, note)}
@@ -210,7 +210,7 @@ def _items(items: Sequence[ItemBody]) -> list[Any]:
     return [(from_text("line", item.fee_id, what="fee"), item.amount_cents) for item in items]
 
 
-def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Core's rule: at most 50 keys of at most 40 characters, values null or text of at most 255."""
     for key, value in metadata.items():
         fits = value is None or (isinstance(value, str) and len(value) <= 255)
@@ -282,7 +282,7 @@ async def credit_note_json(call: Call, note: CreditNote) -> dict[str, object]:
             for tax in note.applied_taxes
         ],
         "error_details": [],
-        "metadata": note.metadata,
+        "metadata": note.metadata or None,
     }
 
 

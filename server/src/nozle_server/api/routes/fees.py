@@ -1,12 +1,12 @@
 """Fees (invoice lines by themselves), in Core's form."""
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from nozle_server.api.core_fees import fees_json
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
+from nozle_server.api.instants import read_instant
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.ids import from_text
@@ -14,7 +14,6 @@ from nozle_server.invoicing import fee_operations, fee_store
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.fee_store import FeeFilter
 from nozle_server.invoicing.model import LineKind
-from nozle_server.metering.timestamps import parse_timestamp
 
 PaymentStatus = Literal["pending", "succeeded", "failed", "refunded"]
 
@@ -57,14 +56,14 @@ async def index(call: Call) -> object:
         metric_code=query.billable_metric_code,
         currency=query.currency,
         event_transaction_id=query.event_transaction_id,
-        created_from=_instant(query.created_at_from),
-        created_to=_instant(query.created_at_to),
-        succeeded_from=_instant(query.succeeded_at_from),
-        succeeded_to=_instant(query.succeeded_at_to),
-        failed_from=_instant(query.failed_at_from),
-        failed_to=_instant(query.failed_at_to),
-        refunded_from=_instant(query.refunded_at_from),
-        refunded_to=_instant(query.refunded_at_to),
+        created_from=read_instant(query.created_at_from, "created_at_from"),
+        created_to=read_instant(query.created_at_to, "created_at_to"),
+        succeeded_from=read_instant(query.succeeded_at_from, "succeeded_at_from"),
+        succeeded_to=read_instant(query.succeeded_at_to, "succeeded_at_to"),
+        failed_from=read_instant(query.failed_at_from, "failed_at_from"),
+        failed_to=read_instant(query.failed_at_to, "failed_at_to"),
+        refunded_from=read_instant(query.refunded_at_from, "refunded_at_from"),
+        refunded_to=read_instant(query.refunded_at_to, "refunded_at_to"),
     )
     lines, total = await fee_store.list_fees(
         call.tx, call.org_id, wanted, limit=query.per_page, offset=query.offset
@@ -103,10 +102,6 @@ async def delete(call: Call) -> object:
     )
     [shown] = await fees_json(call.tx, call.org_id, [line])
     return {"fee": shown}
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else parse_timestamp(text)
 
 
 _FEE = {

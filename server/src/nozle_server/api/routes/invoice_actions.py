@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from nozle_server.api.core_invoices import invoice_json
 from nozle_server.api.endpoint import CORE, Amount, Call, Endpoint, Example, Scope
+from nozle_server.api.instants import read_instant
 from nozle_server.api.shapes import ANY_OBJECT, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import from_text
@@ -14,7 +15,6 @@ from nozle_server.invoicing import store
 from nozle_server.invoicing.credit_notes.operations import unknown_invoice
 from nozle_server.invoicing.metadata import Entry
 from nozle_server.invoicing.model import InvoiceStatus
-from nozle_server.metering.timestamps import parse_timestamp
 from nozle_server.payments.model import PaymentStatus
 from nozle_server.workflows import edit_invoice
 from nozle_server.workflows.issue_one_off import OneOffFee, issue_one_off
@@ -183,8 +183,8 @@ def _fee(fee: OneOffFeeBody) -> OneOffFee:
         invoice_display_name=fee.invoice_display_name,
         description=fee.description,
         tax_codes=tuple(fee.tax_codes or ()),
-        from_datetime=parse_timestamp(fee.from_datetime) if fee.from_datetime else None,
-        to_datetime=parse_timestamp(fee.to_datetime) if fee.to_datetime else None,
+        from_datetime=read_instant(fee.from_datetime, "from_datetime"),
+        to_datetime=read_instant(fee.to_datetime, "to_datetime"),
     )
 
 

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from nozle_server.api.core_invoices import invoice_json
 from nozle_server.api.endpoint import CORE, Amount, Call, Endpoint, Example, Scope
+from nozle_server.api.instants import read_instant
 from nozle_server.api.shapes import ANY_OBJECT, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.periods import BillingTime
@@ -14,7 +15,6 @@ from nozle_server.core.text import parse_id
 from nozle_server.coupons.drafts import CouponDraft, HowOften, Kind
 from nozle_server.customers.drafts import CustomerDraft
 from nozle_server.invoicing.model import Invoice
-from nozle_server.metering.timestamps import parse_timestamp
 from nozle_server.workflows.preview_invoice import InvoicePreview, PreviewedCoupon, preview_invoice
 
 
@@ -74,11 +74,11 @@ async def preview(call: Call) -> object:
         customer=_customer(body.customer) if body.customer else None,
         plan_code=None if body.plan_code is None else parse_id(body.plan_code, "plan_code"),
         billing_time=body.billing_time,
-        subscription_at=parse_timestamp(body.subscription_at) if body.subscription_at else None,
+        subscription_at=read_instant(body.subscription_at, "subscription_at"),
         coupons=[_coupon(one) for one in body.coupons],
         external_ids=[parse_id(one, "external_ids") for one in running.external_ids] if running else (),
         new_plan_code=running.plan_code if running else None,
-        terminated_at=parse_timestamp(running.terminated_at) if running and running.terminated_at else None,
+        terminated_at=read_instant(running.terminated_at, "terminated_at") if running else None,
     )
 
     async def look(invoice: Invoice) -> dict[str, object]:

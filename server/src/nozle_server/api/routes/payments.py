@@ -7,13 +7,13 @@ from uuid import UUID
 import msgspec
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
+from nozle_server.api.instants import read_instant
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.errors import InvalidInput, NotFound
 from nozle_server.core.ids import from_text
 from nozle_server.customers.queries import get_customer
 from nozle_server.customers.store import find_by_id
-from nozle_server.metering.timestamps import parse_timestamp
 from nozle_server.payments import store
 from nozle_server.payments.model import Payment
 from nozle_server.workflows.record_payment import record_payment
@@ -93,14 +93,9 @@ async def _list(call: Call, query: CustomerPaymentsQuery, external_customer_id: 
 
 
 def _paid_at(text: str | None, now: datetime) -> datetime:
-    if text is None:
-        return now
-    try:
-        paid_at = parse_timestamp(text)
-    except InvalidInput:
-        paid_at = None
-    if paid_at is None or paid_at > now + _AHEAD:
-        raise InvalidInput("paid_at is not an instant that has been", details={"paid_at": ["invalid_date"]})
+    paid_at = read_instant(text, "paid_at") or now
+    if paid_at > now + _AHEAD:
+        raise InvalidInput("paid_at lies ahead", details={"paid_at": ["invalid_date"]})
     return paid_at
 
 

@@ -1,0 +1,16 @@
+"""Instants in requests, with errors that name their field."""
+
+from datetime import datetime
+
+from nozle_server.core.errors import InvalidInput
+from nozle_server.metering.timestamps import parse_timestamp
+
+
+def read_instant(text: str | None, field: str) -> datetime | None:
+    """RFC 3339, or None for none; InvalidInput `invalid_date` on the field."""
+    if text is None:
+        return None
+    try:
+        return parse_timestamp(text)
+    except InvalidInput:
+        raise InvalidInput(f"{field} is not an instant", details={field: ["invalid_date"]}) from None

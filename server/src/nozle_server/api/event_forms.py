@@ -96,6 +96,19 @@ def from_core(body: CoreEvent, call: Call) -> MeterEvent:
     )
 
 
+def to_be_estimated(body: CoreEvent) -> MeterEvent:
+    """An event that is only looked at: under an id of its own, so that it meets no stored one."""
+    return _event(
+        transaction_id=None,
+        customer=body.external_customer_id,
+        subscription=body.external_subscription_id,
+        code=body.code,
+        timestamp=body.timestamp,
+        properties=body.properties or {},
+        precise=body.precise_total_amount_cents,
+    )
+
+
 def read_entry(reader: BodyReader, draft: object) -> Any:
     """An entry of a batch as its Struct. A copy is read: readers rename, and a retried transaction reads again."""
     return reader.read(dict(draft) if isinstance(draft, dict) else draft)

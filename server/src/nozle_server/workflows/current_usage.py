@@ -5,7 +5,7 @@ As Lago: https://getlago.com/docs/guide/events/retrieve-usage
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -16,7 +16,7 @@ from nozle_server.catalog.model import Charge, Metric, PlanVersion
 from nozle_server.core.periods import Period, local_date
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
-from nozle_server.infra.usage_store import UsageQuery, Window
+from nozle_server.infra.usage_store import UsageQuery
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing import usage_store
 from nozle_server.invoicing.model import Invoice, InvoiceLine, LineKind
@@ -118,7 +118,9 @@ async def current_usage(
     if since_start:
         period = Period(subscription.started_at, period.end)
     charges = choice.of(version)
-    rated = await rate_usage(tx, seams, subscription, version, period, now, charges=charges)
+    # What is paid in advance is shown with the rest, priced as a whole.
+    as_a_whole = [replace(charge, pay_in_advance=False) for charge in charges]
+    rated = await rate_usage(tx, seams, subscription, version, period, now, charges=as_a_whole)
     lines = [
         line
         for line in rated
@@ -150,7 +152,16 @@ async def used_now(
         return Decimal(0)
     version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
     period = subscription.period_at(now, version.usage_interval)
-    query = UsageQuery(metric.id, metric.aggregation, (Window(subscription.id, period.start, period.end),))
+    earlier: Sequence[UUID] = ()
+    if metric.recurring:
+        chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
+        earlier = chains.get(subscription.id, ())
+    query = UsageQuery(
+        metric.id,
+        metric.aggregation,
+        (usage_window(subscription, period, earlier),),
+        recurring=metric.recurring,
+    )
     rows = await seams.usage_store.usage(tx, subscription.org_id, query)
     return rows[0].units if rows else Decimal(0)
 

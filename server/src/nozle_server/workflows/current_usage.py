@@ -19,6 +19,7 @@ from nozle_server.infra.seams import Seams
 from nozle_server.infra.usage_store import UsageQuery
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing import usage_store
+from nozle_server.invoicing.lines import usage_window
 from nozle_server.invoicing.model import Invoice, InvoiceLine, LineKind
 from nozle_server.invoicing.operations import rate_usage
 from nozle_server.invoicing.projection import Progress, Projection, project

@@ -29,7 +29,8 @@ async def previewed(world: World, **body: object) -> Any:
     before = await world.fetch(counted)
     preview = (await world.post(PREVIEW, body))["invoice"]
     assert await world.fetch(counted) == before
-    assert (preview["lago_id"], preview["number"], preview["status"]) == (None, "DRAFT", "draft")
+    assert (preview["number"], preview["status"], preview["file_url"]) == ("DRAFT", "draft", None)
+    assert (await world.call("GET", f"{INVOICES}/{preview['lago_id']}")).code == "invoice_not_found"
     return preview
 
 

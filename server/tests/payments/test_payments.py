@@ -43,6 +43,7 @@ async def test_parts_add_up_until_the_invoice_is_paid_and_that_is_announced_once
         )
     )["payment"]
     assert (payment["invoice_ids"], payment["amount_cents"]) == ([invoice["lago_id"]], 4000)
+    assert payment["invoice_numbers"] == ["INV-001"]
     assert (payment["type"], payment["payment_status"], payment["reference"]) == (
         "manual",
         "succeeded",

@@ -88,6 +88,9 @@ def fee_json(line: InvoiceLine, about: LineSubject, version: PlanVersion | None)
         "sub_total_excluding_taxes_amount_cents": to_cents(
             EXACT.subtract(Decimal(line.amount_cents), line.coupons_exact_amount_cents)
         ),
+        "sub_total_excluding_taxes_precise_amount_cents": to_plain(
+            EXACT.subtract(line.exact_amount_cents, line.coupons_exact_amount_cents)
+        ),
         "units": to_plain(line.units),
         "description": line.steps[0].get("description")
         if line.kind is LineKind.ADD_ON and line.steps

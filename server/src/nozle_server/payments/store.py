@@ -1,5 +1,6 @@
 """All SQL of payments, and rows <-> values."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from uuid import UUID
 
@@ -51,3 +52,13 @@ async def list_payments(
         offset,
     )
     return [from_row(row) for row in rows], total
+
+
+async def invoice_numbers(tx: Tx, org_id: UUID, payments: Sequence[Payment]) -> dict[UUID, str]:
+    """The numbers of the invoices that these payments are for, by invoice."""
+    rows = await tx.fetch(
+        "select id, number from invoices where org_id = $1 and id = any($2)",
+        org_id,
+        [payment.invoice_id for payment in payments],
+    )
+    return {row["id"]: row["number"] for row in rows}

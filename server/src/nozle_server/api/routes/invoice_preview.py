@@ -87,9 +87,9 @@ async def preview(call: Call) -> object:
     shown = await preview_invoice(
         call.tx, call.services.seams, org_id=call.org_id, wanted=wanted, now=call.now, look=look
     )
-    # There is no such invoice: nothing can be asked of it.
-    nobody = dict.fromkeys(("lago_id", "nozle_id", "sequential_id", "file_url"))
-    return {"invoice": {**shown, **nobody, "number": "DRAFT", "status": "draft"}}
+    # There is no such invoice: its id (clients want one) names nothing, and it has no number or file.
+    none = dict.fromkeys(("sequential_id", "file_url"))
+    return {"invoice": {**shown, **none, "number": "DRAFT", "status": "draft"}}
 
 
 def _customer(body: PreviewCustomer) -> CustomerDraft:
@@ -152,7 +152,7 @@ ENDPOINTS = (
             },
             response={
                 "invoice": {
-                    "lago_id": None,
+                    "number": "DRAFT",
                     "status": "draft",
                     "total_amount_cents": 7900,
                     "currency": "USD",

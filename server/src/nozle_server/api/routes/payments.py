@@ -106,17 +106,21 @@ async def _shown(call: Call, payments: Sequence[Payment]) -> list[dict[str, obje
             customer = await find_by_id(call.tx, call.org_id, payment.customer_id)
             assert customer is not None, "customers are only marked as deleted"
             names[payment.customer_id] = customer.external_id
-    return [payment_json(payment, names[payment.customer_id]) for payment in payments]
+    numbers = await store.invoice_numbers(call.tx, call.org_id, payments)
+    return [
+        payment_json(payment, names[payment.customer_id], numbers[payment.invoice_id]) for payment in payments
+    ]
 
 
-def payment_json(payment: Payment, external_customer_id: str) -> dict[str, object]:
-    """Core's payment object; `created_at` is when it was paid, as Lago."""
+def payment_json(payment: Payment, external_customer_id: str, invoice_number: str) -> dict[str, object]:
+    """Core's payment object; `created_at` is when it was paid, as Lago. Clients want a reference, be it empty."""
     return {
         "lago_id": payment.id,
         "nozle_id": payment.id,
         "lago_customer_id": payment.customer_id,
         "external_customer_id": external_customer_id,
         "invoice_ids": [payment.invoice_id],
+        "invoice_numbers": [invoice_number],
         "lago_payable_id": payment.invoice_id,
         "payable_type": "Invoice",
         "amount_cents": payment.amount_cents,
@@ -124,7 +128,7 @@ def payment_json(payment: Payment, external_customer_id: str) -> dict[str, objec
         "status": payment.payment_status,
         "payment_status": payment.payment_status,
         "type": payment.payment_type,
-        "reference": payment.reference,
+        "reference": payment.reference or "",
         "payment_provider_code": None,
         "payment_provider_type": None,
         "external_payment_id": payment.provider_payment_id,

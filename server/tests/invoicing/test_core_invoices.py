@@ -1,9 +1,13 @@
 """Core's invoice resource: one-off invoices, lists, notes, drafts by hand, voiding, disputes, fees."""
 
+import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from nozle_server.invoicing import store
+from nozle_server.invoicing.model import InvoiceLine, LineKind
 from world import World, audit
 
 pytestmark = pytest.mark.database
@@ -419,3 +423,57 @@ async def test_fees_are_found_by_what_they_are_about(world: World) -> None:
     paid = {"invoice": {"payment_status": "succeeded"}}
     await world.call("PUT", f"{PATH}/{usage['lago_invoice_id']}", paid)
     assert (await world.get(f"{fees}/{usage['lago_id']}"))["fee"]["succeeded_at"] == "2026-02-01T00:00:00Z"
+
+
+async def test_a_fee_that_is_never_invoiced_is_paid_and_deleted_by_itself(world: World) -> None:
+    """The merchant collects it; its event is told when it is taken away."""
+    await world.turn("2026-01-01")
+    await world.a_metric()
+    charge = {
+        "billable_metric_code": "tokens",
+        "charge_model": "standard",
+        "properties": {"amount": "1"},
+        "pay_in_advance": True,
+        "invoiceable": False,
+    }
+    await world.a_plan(charges=[charge])
+    await world.a_customer()
+    await world.subscribe("acme", "pro")
+    [row] = await world.fetch(
+        """select s.*, v.charges -> 0 ->> 'id' as charge_id from subscriptions s join plan_versions v
+           on v.org_id = s.org_id and v.id = s.plan_version_id where s.org_id = $1"""
+    )
+    line = InvoiceLine(
+        org_id=world.org_id,
+        id=uuid.uuid4(),
+        kind=LineKind.CHARGE,
+        customer_id=row["customer_id"],
+        currency="USD",
+        description="tokens",
+        units=Decimal(5),
+        exact_amount_cents=Decimal(500),
+        amount_cents=500,
+        created_at=row["created_at"],
+        subscription_id=row["id"],
+        plan_id=row["plan_id"],
+        plan_version_id=row["plan_version_id"],
+        charge_id=uuid.UUID(row["charge_id"]),
+        metric_code="tokens",
+        pay_in_advance=True,
+        event_transaction_id="e1",
+    )
+    async with world.database.transaction() as tx:
+        await store.insert_lines(tx, [line])
+    path = f"/core/api/v1/fees/{line.id}"
+    fee = (await world.get(path))["fee"]
+    assert (fee["pay_in_advance"], fee["invoiceable"], fee["lago_invoice_id"]) == (True, False, None)
+    for status in ("failed", "succeeded", "refunded"):
+        paid = (await world.call("PUT", path, {"fee": {"payment_status": status}})).json["fee"]
+        assert (paid["payment_status"], paid[f"{status}_at"]) == (status, "2026-01-01T00:00:00Z")
+    assert (await world.get("/core/api/v1/fees", event_transaction_id="e1"))["meta"]["total_count"] == 1
+    answer = await world.call("PUT", path, {"fee": {"payment_status": "lost"}})
+    assert answer.json["error_details"] == {"payment_status": ["value_is_invalid"]}
+    assert (await world.call("DELETE", path)).json["fee"]["lago_id"] == str(line.id)
+    assert (await world.call("GET", path)).code == "fee_not_found"
+    [told] = await world.fetch("select payload from outbox where org_id = $1 and kind = 'fee.deleted'")
+    assert told["payload"] == {"amount_cents": 500, "event_transaction_id": "e1"}

@@ -14,6 +14,7 @@ import calendar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 _NO_OFFSET = timedelta(0)
@@ -108,7 +109,7 @@ class BillingCalendar:
 
     def period_at(self, instant: datetime) -> Period:
         """The period that `instant` falls in; ValueError before the anchor."""
-        return self.nth(self.index_at(instant))
+        return _period_at(self, instant)
 
     def whole(self, period: Period) -> Period:
         """The unclipped billing period that `period` is a part of; ValueError when it is longer.
@@ -148,6 +149,12 @@ class BillingCalendar:
             return (day - base).days // 7
         months = (day.year - base.year) * 12 + day.month - base.month
         return max(0, months // _MONTHS[self.interval])
+
+
+# A bill asks for the same few periods again and again, and so do the bills of subscriptions that renew together.
+@lru_cache(maxsize=4096)
+def _period_at(billing: BillingCalendar, instant: datetime) -> Period:
+    return billing.nth(billing.index_at(instant))
 
 
 def days(period: Period, timezone: str) -> int:

@@ -2,7 +2,6 @@
 minimum commitment adds. Pure: exact amounts, each settled once."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
@@ -72,7 +71,7 @@ def fixed_charge_line(
     """A fixed charge for a period: its units by its model, and by days where it is prorated."""
     rated = rate(charge.model, Usage(charge.units, 0), currency=version.currency)
     exact = rated.exact_amount_cents
-    steps: list[Mapping[str, Any]] = [asdict(step) for step in rated.steps]
+    steps: list[Mapping[str, Any]] = [step.to_json() for step in rated.steps]
     if charge.prorated:
         share = fee_days(subscription, version.fixed_charge_interval, period, replaced=replaced, trial=False)
         exact = prorate(exact, share)

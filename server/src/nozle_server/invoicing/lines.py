@@ -1,7 +1,7 @@
 """What a period's usage costs, as invoice lines: one for each price of each charge and each combination of its groups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
@@ -321,7 +321,7 @@ class _Pricing:
             amount_cents=rated.amount_cents,
             period_start=period.start,
             period_end=period.end,
-            steps=tuple(asdict(step) for step in rated.steps),
+            steps=tuple(step.to_json() for step in rated.steps),
             grouped_by=groups,
             pay_in_advance=self.charge.pay_in_advance and not self.charge.invoiceable,
         )

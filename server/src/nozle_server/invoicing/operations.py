@@ -393,18 +393,19 @@ def _wait(invoice: Invoice, terms: Terms, now: datetime, rewrite: Invoice | None
 
 async def _finalize(tx: Tx, invoice: Invoice, terms: Terms, now: datetime) -> Invoice:
     number = await next_number(tx, invoice.org_id, "invoices")
+    payment_status = "pending" if invoice.total_amount_cents > 0 else "succeeded"
     issued_on = local_date(now, terms.timezone)
     return replace(
         invoice,
         sequential_id=number,
         number=f"{terms.document_number_prefix}-{number:03d}",
         status=InvoiceStatus.FINALIZED,
-        payment_status="pending" if invoice.total_amount_cents > 0 else "succeeded",
+        payment_status=payment_status,
         issuing_date=issued_on,
         payment_due_date=issued_on + timedelta(days=invoice.net_payment_term),
         finalized_at=now,
         lines=tuple(
-            replace(line, payment_status="pending" if invoice.total_amount_cents > 0 else "succeeded")
+            line if line.payment_status == payment_status else replace(line, payment_status=payment_status)
             for line in invoice.lines
         ),
     )

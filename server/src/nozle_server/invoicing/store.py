@@ -1,7 +1,7 @@
 """All SQL of invoices, and rows <-> values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,7 @@ _PARTS = ("lines", "subscriptions", "credits")
 INVOICE_COLUMNS = tuple(field.name for field in fields(Invoice) if field.name not in _PARTS)
 LINE_COLUMNS = tuple(field.name for field in fields(InvoiceLine))
 _SUBSCRIPTION_COLUMNS = tuple(field.name for field in fields(InvoiceSubscription))
+_TAX_COLUMNS = tuple(field.name for field in fields(AppliedTax))
 _CREDIT_COLUMNS = tuple(field.name for field in fields(InvoiceCredit))
 
 
@@ -99,7 +100,7 @@ def taxes_from_json(rows: Sequence[Any]) -> tuple[AppliedTax, ...]:
 
 
 def taxes_to_json(taxes: Sequence[AppliedTax]) -> list[dict[str, Any]]:
-    return [asdict(tax) for tax in taxes]
+    return [{name: getattr(tax, name) for name in _TAX_COLUMNS} for tax in taxes]
 
 
 def _line_values(line: InvoiceLine) -> list[Any]:

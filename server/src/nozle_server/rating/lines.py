@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,17 @@ class Step:
     flat_cents: Decimal
     amount_cents: Decimal
     label: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept on a line."""
+        return {
+            "kind": self.kind,
+            "units": self.units,
+            "unit_price_cents": self.unit_price_cents,
+            "flat_cents": self.flat_cents,
+            "amount_cents": self.amount_cents,
+            "label": self.label,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,4 +91,4 @@ async def later(tx: Tx, write_all: Callable[[Tx, Sequence[T]], Awaitable[None]],
 
 
 def _key(read: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-    return read, args, tuple(sorted(kwargs.items()))
+    return read, args, tuple(sorted(kwargs.items())) if kwargs else ()

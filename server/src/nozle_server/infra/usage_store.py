@@ -7,12 +7,13 @@ all time (`FOR_EVER`), kept under the first subscription of a chain.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
+from nozle_server.core.values import replace
 from nozle_server.infra.database import Tx
 
 

@@ -5,11 +5,11 @@ https://getlago.com/docs/guide/invoicing/overview
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal, localcontext
 
 from nozle_server.core.allocation import allocate
 from nozle_server.core.rounding import EXACT
+from nozle_server.core.values import replace
 from nozle_server.invoicing.model import AppliedTax, Invoice, InvoiceLine, LineKind
 from nozle_server.taxes.apply import TaxableLine, TaxAmount, TaxTotal, compute_taxes
 from nozle_server.taxes.model import Tax

@@ -1,7 +1,7 @@
 """What a period's usage costs, as invoice lines: one for each price of each charge and each combination of its groups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
@@ -12,6 +12,7 @@ from nozle_server.catalog.model import ALL_VALUES, Aggregation, Charge, ChargeFi
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, days
 from nozle_server.core.rounding import EXACT, divide, to_cents
+from nozle_server.core.values import replace
 from nozle_server.infra.event_log import EventRecord
 from nozle_server.infra.usage_store import Arrival, UsageQuery, UsageRow, Window
 from nozle_server.invoicing.model import InvoiceLine, LineKind

@@ -1,7 +1,6 @@
 """Use cases that make invoices."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from uuid import UUID
@@ -11,6 +10,7 @@ from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, local_date, start_of_day
 from nozle_server.core.rounding import EXACT, to_cents
+from nozle_server.core.values import replace
 from nozle_server.coupons.apply import Discount, DiscountableLine, plan_discounts
 from nozle_server.coupons.model import AppliedCoupon
 from nozle_server.coupons.operations import applicable_coupons, record_uses

@@ -1,7 +1,7 @@
 """All SQL of invoices, and rows <-> values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from nozle_server.core.values import replace
 from nozle_server.infra.batch import later
 from nozle_server.infra.database import Tx
 from nozle_server.invoicing.model import (

@@ -12,13 +12,14 @@ Everything is worked out from what is stored and the instant, so a draft can be 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from nozle_server.catalog import add_on_store, plan_store
 from nozle_server.catalog.model import FixedCharge, PlanVersion
 from nozle_server.core.periods import Interval, Period
+from nozle_server.core.values import replace
 from nozle_server.infra.batch import write_out
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams

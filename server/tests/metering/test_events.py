@@ -252,3 +252,22 @@ async def test_a_unique_value_may_be_as_long_as_a_property(world: World) -> None
     await world.use("acme", text, code="unique_count_agg")
     await world.use("acme", text + "!", code="unique_count_agg")
     assert (await world.can("acme", "f_unique_count_agg"))["used"] == 2
+
+
+async def test_a_list_of_events_can_begin_with_the_subscription(world: World) -> None:
+    """As Lago's `timestamp_from_started_at`."""
+    await world.turn("2026-01-10")
+    await world.a_metric()
+    await world.a_plan(code="pro")
+    await world.a_customer("acme")
+    subscription = await world.subscribe("acme", "pro")
+    named = {"external_subscription_id": subscription}
+    await world.use("acme", 1, id="before", timestamp="2026-01-05T00:00:00Z", **named)
+    await world.use("acme", 1, id="after", **named)
+    found = await world.get(
+        "/core/api/v1/events", external_subscription_id=subscription, timestamp_from_started_at="true"
+    )
+    assert [one["transaction_id"] for one in found["events"]] == ["after"]
+    for query in ("", "&external_subscription_id=none"):
+        answer = await world.call("GET", f"/core/api/v1/events?timestamp_from_started_at=true{query}")
+        assert answer.status == (404 if query else 422)

@@ -9,7 +9,7 @@ from nozle_server.core.fields import Amount
 class ThresholdDraft(msgspec.Struct, kw_only=True):
     value: Amount
     code: str | None = None
-    recurring: bool = False
+    recurring: bool | None = None
 
 
 class AlertDraft(msgspec.Struct, kw_only=True):

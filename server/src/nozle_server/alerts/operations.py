@@ -194,7 +194,9 @@ def _thresholds(drafts: Sequence[ThresholdDraft]) -> tuple[Threshold, ...]:
     if len(drafts) > MOST_THRESHOLDS:
         raise _refused("thresholds", "too_many_thresholds")
     thresholds = tuple(
-        Threshold(Decimal(one.value), parse_text(one.code, "thresholds.code", max_bytes=255), one.recurring)
+        Threshold(
+            Decimal(one.value), parse_text(one.code, "thresholds.code", max_bytes=255), bool(one.recurring)
+        )
         for one in drafts
     )
     once = [one.value for one in thresholds if not one.recurring]

@@ -10,7 +10,7 @@ from nozle_server.api.parse import BodyReader
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.fields import Amount
 from nozle_server.core.ids import new_id
-from nozle_server.core.numbers import parse_amount
+from nozle_server.core.numbers import parse_amount, to_plain
 from nozle_server.core.text import parse_id
 from nozle_server.infra.event_log import EventRecord
 from nozle_server.metering.model import MeterEvent
@@ -156,7 +156,9 @@ def event_json(event: EventRecord) -> dict[str, object]:
         "external_customer_id": event.external_customer_id,
         "code": event.code,
         "timestamp": event.occurred_at,
-        "precise_total_amount_cents": event.precise_total_amount_cents,
+        "precise_total_amount_cents": None
+        if event.precise_total_amount_cents is None
+        else to_plain(event.precise_total_amount_cents),
         "properties": event.properties,
         "lago_subscription_id": event.subscription_id,
         "external_subscription_id": event.external_subscription_id,

@@ -138,7 +138,7 @@ async def show_current(call: Call) -> object:
     )
     shown = {
         **_period_json(usage),
-        "charges_usage": [_charge_json(one, past=False) for one in usage.charges],
+        "charges_usage": [_charge_json(one, usage.version.currency, past=False) for one in usage.charges],
     }
     return {"customer_usage": shown}
 
@@ -150,7 +150,10 @@ async def show_projected(call: Call) -> object:
     shown = {
         **_period_json(usage),
         "projected_amount_cents": sum(one.amount_cents for one in projections.values()),
-        "charges_usage": [_charge_json(one, past=False, projections=projections) for one in usage.charges],
+        "charges_usage": [
+            _charge_json(one, usage.version.currency, past=False, projections=projections)
+            for one in usage.charges
+        ],
     }
     return {"customer_projected_usage": shown}
 
@@ -310,7 +313,7 @@ def _past_json(past: PastUsage) -> dict[str, object]:
         "amount_cents": invoice.fees_amount_cents,
         "taxes_amount_cents": taxes,
         "total_amount_cents": invoice.fees_amount_cents + taxes,
-        "charges_usage": [_charge_json(one, past=True) for one in past.charges],
+        "charges_usage": [_charge_json(one, invoice.currency, past=True) for one in past.charges],
     }
 
 
@@ -320,7 +323,11 @@ def _span(period: Period) -> dict[str, datetime]:
 
 
 def _charge_json(
-    usage: ChargeUsage, *, past: bool, projections: Mapping[UUID, Projection] | None = None
+    usage: ChargeUsage,
+    currency: str,
+    *,
+    past: bool,
+    projections: Mapping[UUID, Projection] | None = None,
 ) -> dict[str, object]:
     lines = usage.lines
     metric = {
@@ -334,7 +341,6 @@ def _charge_json(
     for line in lines:
         if line.grouped_by:
             groups.setdefault(tuple(sorted(line.grouped_by.items())), []).append(line)
-    currency = next(iter(line.currency for line in lines), None)
     return {
         **_sums(lines, projections),
         "amount_currency": currency,

@@ -24,6 +24,7 @@ from nozle_server.metering import store as metering_store
 from nozle_server.metering.model import MeterEvent
 from nozle_server.metering.timestamps import parse_timestamp
 from nozle_server.workflows.ingest import Ingested, ingest
+from nozle_server.workflows.lifetime_usage import find_subscription
 
 MAX_BATCH = 1_000
 
@@ -33,6 +34,7 @@ class EventsQuery(PageQuery):
     code: str | None = None
     timestamp_from: str | None = None
     timestamp_to: str | None = None
+    timestamp_from_started_at: bool = False
 
 
 async def create(call: Call) -> object:
@@ -123,17 +125,30 @@ async def _ingest(call: Call, events: Sequence[MeterEvent], *, strict: bool) -> 
 
 async def list_events(call: Call) -> object:
     query: EventsQuery = call.query
+    start = _instant(query.timestamp_from)
+    if query.timestamp_from_started_at:
+        start = await _started_at(call, query.external_subscription_id)
     events, total = await metering_store.list_events(
         call.tx,
         call.org_id,
         external_subscription_id=query.external_subscription_id,
         code=query.code,
-        start=_instant(query.timestamp_from),
+        start=start,
         end=_instant(query.timestamp_to),
         limit=query.per_page,
         offset=query.offset,
     )
     return {"events": [event_json(event) for event in events], "meta": page_meta(query, total)}
+
+
+async def _started_at(call: Call, external_subscription_id: str | None) -> datetime:
+    """When the subscription that is asked for started."""
+    if external_subscription_id is None:
+        raise InvalidInput(
+            "external_subscription_id is required",
+            details={"external_subscription_id": ["value_is_mandatory"]},
+        )
+    return (await find_subscription(call.tx, call.org_id, external_subscription_id)).started_at
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -244,6 +259,7 @@ ENDPOINTS = (
         tag="Usage",
         query=EventsQuery,
         reply_schema=shape(events=array(ANY_OBJECT), meta=PAGE_META),
+        errors=(404, 422),
         example=Example(response={"events": [_STORED], "meta": page_meta(PageQuery(), 1)}),
     ),
     Endpoint(

@@ -10,7 +10,7 @@ import asyncpg
 from nozle_server.customers.model import Customer, CustomerChanges, CustomerFilter
 from nozle_server.infra.batch import read_once
 from nozle_server.infra.counters import next_number
-from nozle_server.infra.database import Tx
+from nozle_server.infra.database import TakenMeanwhile, Tx
 
 _COLUMNS = (
     "org_id, id, external_id, sequential_id, name, email, currency, timezone, details, net_payment_term,"
@@ -81,6 +81,27 @@ async def get_many(
         list(customer_ids),
     )
     return [from_row(row) for row in rows]
+
+
+async def lock_many(tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]) -> None:
+    """Hold these customers until the transaction ends, in order of id, so that two who want several wait in turn."""
+    await tx.execute(
+        "select id from customers where org_id = $1 and id = any($2) order by id for no key update",
+        org_id,
+        list(customer_ids),
+    )
+
+
+async def lock_many_now(tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]) -> None:
+    """As `lock_many`, for who holds already what should be held after them: TakenMeanwhile instead of waiting."""
+    try:
+        await tx.execute(
+            "select id from customers where org_id = $1 and id = any($2) for no key update nowait",
+            org_id,
+            list(customer_ids),
+        )
+    except asyncpg.LockNotAvailableError as fault:
+        raise TakenMeanwhile from fault
 
 
 async def update(tx: Tx, org_id: UUID, changes: CustomerChanges, now: datetime) -> Customer | None:

@@ -22,7 +22,12 @@ STATEMENT_TIMEOUT_MS = 30_000
 ACQUIRE_TIMEOUT_S = 2.0
 ATTEMPTS = 3
 
-_RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+class TakenMeanwhile(Exception):
+    """Another transaction holds what this one should have held first: begin anew, in the right order."""
+
+
+_RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, TakenMeanwhile)
 _UNAVAILABLE = (
     OSError,
     TimeoutError,

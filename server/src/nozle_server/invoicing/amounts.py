@@ -4,14 +4,16 @@ The order is Lago's: progressive credits reduce the usage they were for, coupons
 https://getlago.com/docs/guide/invoicing/overview
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
+from uuid import UUID
 
 from nozle_server.core.allocation import allocate
-from nozle_server.core.rounding import EXACT
+from nozle_server.core.rounding import EXACT, divide, round_half_away, to_cents
 from nozle_server.core.values import replace
 from nozle_server.invoicing.model import AppliedTax, Invoice, InvoiceLine, LineKind
-from nozle_server.taxes.apply import TaxableLine, TaxAmount, TaxTotal, compute_taxes
+from nozle_server.taxes.apply import RATE_PLACES, TaxableLine, TaxAmount, TaxedLine, TaxTotal, compute_taxes
 from nozle_server.taxes.model import Tax
 
 
@@ -48,13 +50,7 @@ def with_taxes(
         ]
     taxation = compute_taxes([TaxableLine(base, paid) for base, paid in zip(bases, taxes, strict=True)])
     lines = tuple(
-        replace(
-            line,
-            coupons_exact_amount_cents=off,
-            taxes_rate=taxed.rate,
-            taxes_amount_cents=taxed.taxes_amount_cents,
-            applied_taxes=tuple(_of_line(one, base) for one in taxed.taxes),
-        )
+        replace(taxed_line(line, base, taxed), coupons_exact_amount_cents=off)
         for line, base, off, taxed in zip(invoice.lines, bases, coupons, taxation.lines, strict=True)
     )
     return replace(
@@ -63,6 +59,42 @@ def with_taxes(
         taxes_amount_cents=taxation.taxes_amount_cents,
         taxes_rate=taxation.taxes_rate,
         applied_taxes=tuple(_of_invoice(one) for one in taxation.taxes),
+    )
+
+
+def taxed_line(line: InvoiceLine, base_cents: Decimal, taxed: TaxedLine) -> InvoiceLine:
+    """The line with its taxes, which are on `base_cents` of it."""
+    return replace(
+        line,
+        taxes_rate=taxed.rate,
+        taxes_amount_cents=taxed.taxes_amount_cents,
+        applied_taxes=tuple(_of_line(one, base_cents) for one in taxed.taxes),
+    )
+
+
+def with_taxes_of_lines(invoice: Invoice) -> Invoice:
+    """The invoice with the taxes that its lines have already: they were charged as they are, and are not computed anew."""
+    by_tax: dict[UUID, list[AppliedTax]] = defaultdict(list)
+    for line in invoice.lines:
+        for one in line.applied_taxes:
+            by_tax[one.tax_id].append(one)
+    with localcontext(EXACT):
+        fees = sum(line.amount_cents for line in invoice.lines)
+        weighted = sum((line.taxes_rate * line.amount_cents for line in invoice.lines), Decimal(0))
+        applied = tuple(
+            replace(
+                same[0],
+                base_cents=Decimal(to_cents(sum((one.base_cents for one in same), Decimal(0)))),
+                amount_cents=sum(one.amount_cents for one in same),
+            )
+            for same in by_tax.values()
+        )
+        rate = divide(weighted, Decimal(fees)) if fees else Decimal(0)
+    return replace(
+        invoice,
+        taxes_amount_cents=sum(line.taxes_amount_cents for line in invoice.lines),
+        taxes_rate=round_half_away(rate, RATE_PLACES),
+        applied_taxes=applied,
     )
 
 

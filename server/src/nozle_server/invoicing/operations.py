@@ -20,17 +20,26 @@ from nozle_server.infra.change_bus import Change
 from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
+from nozle_server.invoicing import advance_store, store
 from nozle_server.invoicing import lines as invoice_lines
-from nozle_server.invoicing import store
-from nozle_server.invoicing.amounts import progressive_shares, usage_cents, with_taxes, with_totals
+from nozle_server.invoicing.amounts import (
+    progressive_shares,
+    usage_cents,
+    with_taxes,
+    with_taxes_of_lines,
+    with_totals,
+)
 from nozle_server.invoicing.credit_notes.operations import apply_credit_notes
 from nozle_server.invoicing.drafts import InvoiceDraft
 from nozle_server.invoicing.model import (
+    BillingReason,
     CreditKind,
     Invoice,
     InvoiceCredit,
     InvoiceLine,
     InvoiceStatus,
+    InvoiceSubscription,
+    InvoiceType,
 )
 from nozle_server.invoicing.terms import Terms, lock_terms
 from nozle_server.subscriptions import store as subscriptions_store
@@ -147,14 +156,54 @@ async def issue_invoice(
             due_at=invoice.finalize_at,
             now=now,
         )
+    await _announce(tx, seams, invoice, INVOICE_DRAFTED if waits else INVOICE_FINALIZED)
+    return invoice
+
+
+async def issue_advance_charges(
+    tx: Tx, seams: Seams, lines: Sequence[InvoiceLine], *, now: datetime
+) -> Invoice:
+    """Put paid fees of one customer and currency, which the caller holds and which are on no invoice, on one that says so.
+    Nothing is computed anew: their taxes are what was paid. The caller records the payment."""
+    first = lines[0]
+    periods: dict[UUID, InvoiceSubscription] = {}
+    for line in lines:
+        assert line.subscription_id, "a fee in advance is of a subscription"
+        assert line.period_start, "a fee in advance has a period"
+        assert line.period_end, "a fee in advance has a period"
+        known = periods.get(line.subscription_id)
+        start = min(known.period_start, line.period_start) if known else line.period_start
+        end = max(known.period_end, line.period_end) if known else line.period_end
+        periods[line.subscription_id] = InvoiceSubscription(
+            line.subscription_id, BillingReason.IN_ADVANCE_CHARGE, start, end, start, end
+        )
+    draft = InvoiceDraft(
+        org_id=first.org_id,
+        customer_id=first.customer_id,
+        currency=first.currency,
+        lines=tuple(lines),
+        invoice_type=InvoiceType.ADVANCE_CHARGES,
+        subscriptions=tuple(periods.values()),
+    )
+    terms = await lock_terms(tx, draft.org_id, draft.customer_id)
+    made = _new_invoice(draft, terms, now, None)
+    lines = made.lines
+    invoice = await _finalize(tx, with_totals(with_taxes_of_lines(made)), terms, now)
+    await store.insert(tx, replace(invoice, lines=()))
+    await write_out(tx)
+    await advance_store.put_on_invoice(tx, lines)
+    invoice = replace(invoice, lines=lines)
+    await _announce(tx, seams, invoice, INVOICE_FINALIZED)
+    return invoice
+
+
+async def _announce(tx: Tx, seams: Seams, invoice: Invoice, kind: str) -> None:
     payload = {
         "number": invoice.number,
         "total_amount_cents": invoice.total_amount_cents,
         "currency": invoice.currency,
     }
-    kind = INVOICE_DRAFTED if waits else INVOICE_FINALIZED
     await seams.change_bus.publish(tx, Change(invoice.org_id, kind, str(invoice.id), payload))
-    return invoice
 
 
 async def _use_credit_notes(tx: Tx, invoice: Invoice, now: datetime) -> Invoice:

@@ -317,14 +317,16 @@ async def find_line(tx: Tx, org_id: UUID, line_id: UUID) -> InvoiceLine | None:
 async def lines_of_period(
     tx: Tx, org_id: UUID, subscription_id: UUID, start: datetime, end: datetime
 ) -> list[InvoiceLine]:
-    """Everything ever billed for a subscription's period, corrections included, but no drafts."""
+    """Everything ever billed for a subscription's period, corrections included, but no drafts, nor progressive invoices:
+    the period's invoice charges their usage again."""
     columns = ", ".join(f"l.{name}" for name in LINE_COLUMNS)
     rows = await tx.fetch(
         f"""
         select {columns} from invoice_lines l
         left join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
         where l.org_id = $1 and l.subscription_id = $2 and l.period_start >= $3 and l.period_end <= $4
-          and (l.invoice_id is null or i.status in ('finalized', 'voided', 'closed'))
+          and (l.invoice_id is null or i.status in ('finalized', 'voided', 'closed')
+            and i.invoice_type <> 'progressive_billing')
         order by l.created_at, l.invoice_id, l.position
         """,
         org_id,
@@ -338,14 +340,16 @@ async def lines_of_period(
 async def lines_within(
     tx: Tx, org_id: UUID, subscription_id: UUID, start: datetime, end: datetime, *, but_not: UUID | None
 ) -> list[InvoiceLine]:
-    """Lines of a subscription's periods that begin in [start, end), on drafts too, but not on the invoice `but_not`."""
+    """Lines of a subscription's periods that begin in [start, end), on drafts too, but not on the invoice `but_not`, nor on
+    progressive ones, whose usage the period's invoice charges again."""
     columns = ", ".join(f"l.{name}" for name in LINE_COLUMNS)
     rows = await tx.fetch(
         f"""
         select {columns} from invoice_lines l
         left join invoices i on i.org_id = l.org_id and i.id = l.invoice_id
         where l.org_id = $1 and l.subscription_id = $2 and l.period_start >= $3 and l.period_start < $4
-          and (l.invoice_id is null or i.status in ('draft', 'finalized')) and l.invoice_id is distinct from $5
+          and (l.invoice_id is null or i.status in ('draft', 'finalized') and i.invoice_type <> 'progressive_billing')
+          and l.invoice_id is distinct from $5
         order by l.created_at, l.invoice_id, l.position
         """,
         org_id,
@@ -381,6 +385,18 @@ async def set_payment(
         org_id,
         invoice_id,
         payment_status,
+        now,
+    )
+
+
+async def set_paid(tx: Tx, org_id: UUID, invoice_id: UUID, paid_cents: int, now: datetime) -> None:
+    """An invoice of fees that were paid before: it is, and they stay as they are."""
+    await tx.execute(
+        """update invoices set payment_status = 'succeeded', total_paid_amount_cents = $3, updated_at = $4
+           where org_id = $1 and id = $2""",
+        org_id,
+        invoice_id,
+        paid_cents,
         now,
     )
 

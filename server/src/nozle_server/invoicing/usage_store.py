@@ -26,7 +26,7 @@ async def list_past_periods(
         join subscriptions s on s.org_id = i.org_id and s.id = i.subscription_id
         join invoices v on v.org_id = i.org_id and v.id = i.invoice_id
         where i.org_id = $1 and s.customer_id = $2 and s.external_id = $3 and i.charges_start is not null
-          and v.invoice_type = 'subscription' and v.status in ('draft', 'finalized')
+          and i.reason in ('subscription_periodic', 'subscription_terminating') and v.status in ('draft', 'finalized')
     """
     values = (org_id, customer_id, external_subscription_id)
     total = await tx.fetchval(f"select count(*) {where}", *values)

@@ -41,26 +41,32 @@ async def record_manual_payment(
         raise _bad_amount("invalid_value")
     if amount_cents > due:
         raise _bad_amount("value_is_out_of_range")
-    payment = Payment(
-        org_id=invoice.org_id,
-        id=new_id(),
-        invoice_id=invoice.id,
-        customer_id=invoice.customer_id,
-        amount_cents=amount_cents,
-        currency=invoice.currency,
-        payment_type=PaymentType.MANUAL,
-        payment_status=PaymentStatus.SUCCEEDED,
-        reference=parse_text(reference, "reference", max_bytes=MAX_REFERENCE_BYTES),
-        provider_payment_id=None,
-        paid_at=paid_at,
-        created_at=now,
-    )
+    payment = _manual(invoice, amount_cents, reference, paid_at, now)
     await store.insert(tx, payment)
     payload = {"invoice_id": invoice.id, "amount_cents": amount_cents, "currency": invoice.currency}
     await seams.change_bus.publish(tx, Change(invoice.org_id, PAYMENT_RECORDED, str(payment.id), payload))
     status = "succeeded" if amount_cents == due else invoice.payment_status
     paid = invoice.total_paid_amount_cents + amount_cents
     return payment, await _set(tx, seams, invoice, status, paid, now)
+
+
+async def record_paid(
+    tx: Tx, seams: Seams, invoice: Invoice, *, reference: str | None, now: datetime
+) -> Payment | None:
+    """An invoice, held by the caller, was paid before it was made; None when there was nothing to pay. The payment of its
+    lines stays what it is."""
+    if invoice.total_amount_cents <= 0:
+        return None
+    payment = _manual(invoice, invoice.total_amount_cents, reference, now, now)
+    await store.insert(tx, payment)
+    await invoicing_store.set_paid(tx, invoice.org_id, invoice.id, invoice.total_amount_cents, now)
+    payload = {
+        "invoice_id": invoice.id,
+        "amount_cents": payment.amount_cents,
+        "currency": invoice.currency,
+    }
+    await seams.change_bus.publish(tx, Change(invoice.org_id, PAYMENT_RECORDED, str(payment.id), payload))
+    return payment
 
 
 async def set_payment_status(
@@ -107,6 +113,25 @@ async def _set(
             tx, Change(invoice.org_id, PAYMENT_STATUS_UPDATED, str(invoice.id), payload)
         )
     return replace(invoice, payment_status=str(status), total_paid_amount_cents=paid_cents, updated_at=now)
+
+
+def _manual(
+    invoice: Invoice, amount_cents: int, reference: str | None, paid_at: datetime, now: datetime
+) -> Payment:
+    return Payment(
+        org_id=invoice.org_id,
+        id=new_id(),
+        invoice_id=invoice.id,
+        customer_id=invoice.customer_id,
+        amount_cents=amount_cents,
+        currency=invoice.currency,
+        payment_type=PaymentType.MANUAL,
+        payment_status=PaymentStatus.SUCCEEDED,
+        reference=parse_text(reference, "reference", max_bytes=MAX_REFERENCE_BYTES),
+        provider_payment_id=None,
+        paid_at=paid_at,
+        created_at=now,
+    )
 
 
 def _bad_amount(code: str) -> InvalidInput:

@@ -40,6 +40,7 @@ from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.subscriptions.proration import is_in_trial
 from nozle_server.workflows.adjust_periods import Adjustment, give_back, list_adjustments
+from nozle_server.workflows.advance_charges import keep_apart, regroup_paid_fees
 
 _TICK = timedelta(microseconds=1)
 _ENDING = (BillingReason.PERIODIC, BillingReason.TERMINATING)
@@ -81,11 +82,16 @@ async def bill(
     draft = _draft(org_id, [part for part in parts if part.lines or part.billed.reason in _ENDING])
     if draft is None:
         return None
-    apart = [line for line in draft.lines if belongs_on_no_invoice(line)]
     draft = replace(draft, lines=tuple(line for line in draft.lines if not belongs_on_no_invoice(line)))
     invoice = await issue_invoice(tx, seams, draft, now=now or at, rewrite=rewrite, final=final)
     if rewrite is None:
-        await invoicing_store.insert_lines(tx, apart)
+        for part in parts:
+            await keep_apart(
+                tx, seams, part.version, [line for line in part.lines if belongs_on_no_invoice(line)]
+            )
+    ended = [part.billed.subscription for part in parts if part.may_have_paid_fees]
+    if ended and (rewrite is None or rewrite.status is InvoiceStatus.FAILED):
+        await regroup_paid_fees(tx, seams, subscriptions=ended, at=at, now=now or at)
     if corrections:
         await write_out(tx)
     for correction in corrections:
@@ -180,6 +186,14 @@ class _Part:
     version: PlanVersion
     about: InvoiceSubscription
     lines: tuple[InvoiceLine, ...]
+
+    @property
+    def may_have_paid_fees(self) -> bool:
+        """Whether this plan, or one before it, regroups fees that were paid in advance."""
+        return self.billed.reason in _ENDING and (
+            self.billed.subscription.previous_subscription_id is not None
+            or any(charge.regroup_paid_fees for charge in self.version.charges)
+        )
 
     @staticmethod
     async def of(tx: Tx, seams: Seams, billed: Billed, at: datetime, rewrite: Invoice | None) -> "_Part":

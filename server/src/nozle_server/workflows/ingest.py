@@ -7,8 +7,8 @@ Nothing is dropped in silence.
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -22,10 +22,19 @@ from nozle_server.costs.unit_cost import CostFacts
 from nozle_server.infra.database import Tx
 from nozle_server.infra.event_log import Appended, EventRecord, Outcome
 from nozle_server.infra.seams import Seams
+from nozle_server.invoicing.advance_store import Turn
 from nozle_server.metering.counting import Counted, is_counted, plan_changes
 from nozle_server.metering.model import MeterEvent
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.workflows.adjust_periods import note_late_events
+from nozle_server.workflows.advance_charges import (
+    Charged,
+    charge_events,
+    charged_at_once,
+    hold_customers,
+    take_turns,
+    versions_of,
+)
 from nozle_server.workflows.check_alerts import usage_changed
 from nozle_server.workflows.event_facts import EventFacts, gather
 from nozle_server.workflows.match_event import resolve
@@ -48,8 +57,13 @@ async def ingest(
     tx: Tx, seams: Seams, *, org_id: UUID, events: Sequence[MeterEvent], strict: bool, now: datetime
 ) -> list[Ingested]:
     """Store and count `events`; one answer each, in their order. Durable when `tx` commits."""
+    await hold_customers(tx, org_id, events)
     facts = await gather(tx, org_id, events, now)
     resolved = [resolve(event, facts, strict=strict, now=now) for event in events]
+    versions = await versions_of(tx, org_id, facts)
+    charged = charged_at_once([one for one in resolved if isinstance(one, EventRecord)], versions, facts)
+    if charged:
+        resolved = await _in_turn(tx, org_id, resolved, charged)
     records = [one for one in resolved if isinstance(one, EventRecord)]
     appended = iter(await seams.event_log.append(tx, org_id, records))
     answers: list[Ingested] = []
@@ -71,8 +85,23 @@ async def ingest(
         [one.subscription for one in facts.subscriptions.by_id.values() if one.subscription.id in used],
         now,
     )
+    if charged:
+        await charge_events(tx, seams, stored=stored, charged=charged, facts=facts, now=now)
     await _cost_tiers(tx, org_id, stored, facts)
     return answers
+
+
+async def _in_turn(
+    tx: Tx, org_id: UUID, resolved: Sequence[EventRecord | NozleError], charged: Mapping[Turn, Charged]
+) -> list[EventRecord | NozleError]:
+    records = [one for one in resolved if isinstance(one, EventRecord)]
+    received = await take_turns(tx, org_id, records, charged)
+    return [
+        replace(one, received_at=received.get(one.id, one.received_at))
+        if isinstance(one, EventRecord)
+        else one
+        for one in resolved
+    ]
 
 
 def _answer(appended: Appended) -> Ingested:

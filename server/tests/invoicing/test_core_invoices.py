@@ -395,7 +395,7 @@ async def test_fees_are_found_by_what_they_are_about(world: World) -> None:
     assert (usage["item"]["code"], usage["item"]["item_type"], usage["units"]) == (
         "tokens",
         "BillableMetric",
-        "3",
+        "3.0",
     )
     assert (usage["precise_unit_amount"], usage["precise_amount"], usage["events_count"]) == ("0.5", "1.5", 1)
     [plan] = (await world.get(fees, fee_type="subscription"))["fees"]

@@ -293,12 +293,10 @@ ENDPOINTS = (
             response={"invoice": {**_INVOICE, "status": "voided"}},
         ),
     ),
-    _action(
-        "POST",
-        "lose_dispute",
-        lose,
-        "Mark an invoice's payment dispute as lost",
-        errors=(404, 405),
+    # Lago's clients send PUT, its documentation says POST.
+    *(
+        _action(method, "lose_dispute", lose, "Mark an invoice's payment dispute as lost", errors=(404, 405))
+        for method in ("POST", "PUT")
     ),
     _action(
         "POST",

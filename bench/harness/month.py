@@ -234,9 +234,8 @@ def _made_events(columns: list[str], which: str) -> str:
               join subscriptions s on s.org_id = c.org_id and s.customer_id = c.id
               where c.org_id = $1 and c.external_id = 'customer-0') p
         cross join generate_series(0, {EVENTS_EACH - 1}) k
-        join lateral (select * from (select distinct on (code) * from events where org_id = $1 and
-                external_customer_id = 'customer-0' order by code, occurred_at) one
-            where code = (array{list(METRICS)})[1 + k % {len(METRICS)}]) t on true
+        join (select distinct on (code) * from events where org_id = $1 and external_customer_id = 'customer-0'
+            order by code, occurred_at) t on t.code = (array{list(METRICS)})[1 + k % {len(METRICS)}]
         where {which}
     """
 

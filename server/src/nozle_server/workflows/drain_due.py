@@ -102,7 +102,9 @@ async def _step(
     except ItemsFailed as failed:
         cause = failed.__cause__
         if len(failed.items) > 1:
-            pace.failed(len(failed.items))
+            kind, items = failed.items[0].kind, len(failed.items)
+            log.warning("due_batch_failed", kind=kind, items=items, error=repr(cause))
+            pace.failed(items)
             return 0
         [item] = failed.items
         log.error("due_item_parked", kind=item.kind, subject_id=str(item.subject_id), exc_info=cause)

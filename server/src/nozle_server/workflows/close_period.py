@@ -16,7 +16,7 @@ from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
-from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.credit_notes.operations import lock_invoice
 from nozle_server.invoicing.model import BillingReason, InvoiceStatus
 from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
@@ -138,8 +138,11 @@ async def _billed(tx: Tx, org_id: UUID, subscription: Subscription, ended_at: da
 
 async def finalize_draft(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUID, now: datetime) -> None:
     """The grace of a draft has passed: it becomes final, with all the usage that came meanwhile. Harmless when it has."""
-    invoice = await invoicing_store.lock(tx, org_id, invoice_id)
-    if invoice is not None and invoice.status is InvoiceStatus.DRAFT:
+    found = await invoicing_store.find(tx, org_id, invoice_id)
+    if found is None or found.status is not InvoiceStatus.DRAFT:
+        return
+    invoice = await lock_invoice(tx, org_id, invoice_id)
+    if invoice.status is InvoiceStatus.DRAFT:
         final = await refresh_draft(tx, seams, invoice, now=now, final=True)
         if final is not None:
             await credit_of_final(tx, seams, final, now=now)

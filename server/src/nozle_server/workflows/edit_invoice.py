@@ -26,8 +26,8 @@ async def set_metadata(
 
 async def finalize_invoice(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUID, now: datetime) -> Invoice:
     """End the grace of a draft now; NotFound `invoice_not_found` for anything else, as Lago."""
-    invoice = await store.lock(tx, org_id, invoice_id)
-    if invoice is None or invoice.status is not InvoiceStatus.DRAFT:
+    invoice = await lock_invoice(tx, org_id, invoice_id)
+    if invoice.status is not InvoiceStatus.DRAFT:
         raise unknown_invoice()
     await finalize_draft(tx, seams, org_id=org_id, invoice_id=invoice.id, now=now)
     return await _again(tx, invoice)
@@ -35,7 +35,7 @@ async def finalize_invoice(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UU
 
 async def refresh_invoice(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUID, now: datetime) -> Invoice:
     """A draft with what is stored now; any other invoice as it is."""
-    invoice = await _lock_shown(tx, org_id, invoice_id)
+    invoice = await lock_invoice(tx, org_id, invoice_id)
     if invoice.status is InvoiceStatus.DRAFT:
         await refresh_draft(tx, seams, invoice, now=now, final=False)
     return await _again(tx, invoice)
@@ -44,19 +44,12 @@ async def refresh_invoice(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUI
 async def retry_invoice(tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUID, now: datetime) -> Invoice:
     """Make a failed invoice again: final where its grace was over, else as it would have been. NotPossible
     `invalid_status` for any other."""
-    invoice = await _lock_shown(tx, org_id, invoice_id)
+    invoice = await lock_invoice(tx, org_id, invoice_id)
     if invoice.status is not InvoiceStatus.FAILED:
         raise NotPossible("only a failed invoice is made again", code="invalid_status")
     final = invoice.finalize_at is not None and invoice.finalize_at <= now
     await refresh_draft(tx, seams, invoice, now=now, final=final)
     return await _again(tx, invoice)
-
-
-async def _lock_shown(tx: Tx, org_id: UUID, invoice_id: UUID) -> Invoice:
-    invoice = await store.lock(tx, org_id, invoice_id)
-    if invoice is None or invoice.status is InvoiceStatus.CLOSED:
-        raise unknown_invoice()
-    return invoice
 
 
 async def _again(tx: Tx, invoice: Invoice) -> Invoice:

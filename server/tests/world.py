@@ -455,6 +455,21 @@ _FAULTS = {
         select id from invoices where org_id = $1 and total_amount_cents <> fees_amount_cents - coupons_amount_cents
             - progressive_billing_credit_amount_cents + taxes_amount_cents - credit_notes_amount_cents
             - prepaid_credit_amount_cents""",
+    "an event that is charged in advance has no fee, or more than one": """
+        select e.id from events e
+        join subscriptions s on s.org_id = e.org_id and s.id = e.subscription_id
+        join advance_arrivals a on a.org_id = e.org_id and a.subscription_id = e.subscription_id
+            and a.metric_id = e.metric_id
+        left join invoice_lines l on l.org_id = e.org_id and l.subscription_id = e.subscription_id
+            and l.metric_id = e.metric_id and l.event_transaction_id = e.transaction_id
+        where e.org_id = $1 and e.status = 'counted'
+        group by e.org_id, e.id having count(l.id) <> count(distinct l.charge_id)""",
+    "a progressive credit is more than the progressive invoices of its period charged": """
+        select c.id from invoice_credits c
+        join invoices i on i.org_id = c.org_id and i.id = c.invoice_id and i.status in ('draft', 'finalized')
+        join invoices p on p.org_id = c.org_id and p.id = c.source_id
+        where c.org_id = $1 and c.kind = 'progressive_billing'
+            and (p.invoice_type <> 'progressive_billing' or c.amount_cents > p.fees_amount_cents)""",
     "invoice numbers have a gap": """
         select sequential_id from (select sequential_id, row_number() over (order by sequential_id) as place
             from invoices where org_id = $1 and sequential_id is not null) i where sequential_id <> place""",
@@ -468,7 +483,8 @@ _FAULTS = {
     "events on an invoice are not the events of its period": """
         select l.subscription_id, l.metric_id, l.period_start from invoice_lines l
         where l.org_id = $1 and l.kind = 'charge' and not l.pay_in_advance and l.adjusts_invoice_id is null
-            and l.true_up_of is null
+            and l.true_up_of is null and not exists (select 1 from invoices i where i.org_id = l.org_id
+                and i.id = l.invoice_id and i.invoice_type = 'progressive_billing')
         group by l.org_id, l.invoice_id, l.subscription_id, l.charge_id, l.metric_id, l.period_start, l.period_end
         having sum(l.events_count) <> (select count(*) from events e where e.org_id = l.org_id and e.status = 'counted'
             and e.subscription_id = l.subscription_id and e.metric_id = l.metric_id

@@ -5,3 +5,6 @@ USAGE = "check_usage_alerts"
 
 WALLETS = "check_wallet_alerts"
 """A customer's wallets, and the usage they will have to pay; the key is our id of the customer."""
+
+PROGRESS = "check_progress"
+"""A subscription's usage, which progressive billing invoices at its plan's thresholds; the key is our id of it."""

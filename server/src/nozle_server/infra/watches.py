@@ -52,6 +52,14 @@ async def touch(tx: Tx, org_id: UUID, changed: Sequence[tuple[str, str]], now: d
         await due.schedule(tx, org_id=org_id, kind=row["kind"], subject_id=row["id"], due_at=now, now=now)
 
 
+async def key_of(tx: Tx, org_id: UUID, watch_id: UUID) -> str | None:
+    """What a watch is on, for who has to hold something else before it begins; None when nobody watches it any more."""
+    key: str | None = await tx.fetchval(
+        "select key from watches where org_id = $1 and id = $2", org_id, watch_id
+    )
+    return key
+
+
 async def begin(tx: Tx, org_id: UUID, watch_id: UUID) -> str | None:
     """Begin to look: the key, None when nobody watches it any more. What is touched from here on is looked at again."""
     key: str | None = await tx.fetchval(

@@ -154,6 +154,17 @@ class SubscriptionFilter:
     currency: str | None = None
 
 
+async def hold(tx: Tx, org_id: UUID, subscription_id: UUID) -> Subscription:
+    """The subscription that something of ours refers to; it cannot be closed until the transaction ends, but be used."""
+    row = await tx.fetchrow(
+        f"select {COLUMNS} from subscriptions where org_id = $1 and id = $2 for key share",
+        org_id,
+        subscription_id,
+    )
+    assert row is not None, "subscriptions are never deleted"
+    return from_row(row)
+
+
 async def list_filtered(
     tx: Tx, org_id: UUID, wanted: SubscriptionFilter, *, limit: int, offset: int
 ) -> tuple[list[tuple[Subscription, str]], int]:

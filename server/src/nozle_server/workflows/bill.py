@@ -23,8 +23,9 @@ from nozle_server.core.values import replace
 from nozle_server.infra.batch import write_out
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
+from nozle_server.invoicing import progressive_store
 from nozle_server.invoicing import store as invoicing_store
-from nozle_server.invoicing.drafts import InvoiceDraft
+from nozle_server.invoicing.drafts import InvoiceDraft, ProgressiveCredit
 from nozle_server.invoicing.fees import commitment_line, fee_line, fixed_charge_line
 from nozle_server.invoicing.model import (
     BillingReason,
@@ -41,6 +42,7 @@ from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.subscriptions.proration import is_in_trial
 from nozle_server.workflows.adjust_periods import Adjustment, give_back, list_adjustments
 from nozle_server.workflows.advance_charges import keep_apart, regroup_paid_fees
+from nozle_server.workflows.bill_progress import credit_of, take_off
 
 _TICK = timedelta(microseconds=1)
 _ENDING = (BillingReason.PERIODIC, BillingReason.TERMINATING)
@@ -77,12 +79,15 @@ async def bill(
     to invoice. With `rewrite`, a draft of them that the caller holds is made anew at `now`; `final` ends its grace."""
     parts = [await _Part.of(tx, seams, one, at, rewrite) for one in billed]
     corrections: list[Adjustment] = []
-    if final or await grace_days(tx, org_id, billed[0].subscription.customer_id) == 0:
+    is_final = final or await grace_days(tx, org_id, billed[0].subscription.customer_id) == 0
+    if is_final:
         parts, corrections = await _with_corrections(tx, seams, parts, now or at)
     draft = _draft(org_id, [part for part in parts if part.lines or part.billed.reason in _ENDING])
     if draft is None:
         return None
     draft = replace(draft, lines=tuple(line for line in draft.lines if not belongs_on_no_invoice(line)))
+    credits = [await _progressive_credit(tx, seams, part, now or at, final=is_final) for part in parts]
+    draft = replace(draft, progressive_credits=tuple(one for of_part in credits for one in of_part))
     invoice = await issue_invoice(tx, seams, draft, now=now or at, rewrite=rewrite, final=final)
     if rewrite is None:
         for part in parts:
@@ -97,6 +102,27 @@ async def bill(
     for correction in corrections:
         await give_back(tx, seams, correction, now=now or at)
     return invoice
+
+
+async def _progressive_credit(
+    tx: Tx, seams: Seams, part: "_Part", now: datetime, *, final: bool
+) -> tuple[ProgressiveCredit, ...]:
+    """What progressive invoices charged of a part's usage; when the invoice becomes final, more is given back."""
+    version, usage = part.version, part.about
+    if part.billed.reason not in _ENDING or usage.charges_start is None:
+        return ()
+    if not version.usage_thresholds and version.overrides is None:
+        return ()  # only a version of its own can have taken the place of one with thresholds within the period
+    earlier = await progressive_store.invoices_of_period(
+        tx, version.org_id, usage.subscription_id, usage.charges_start
+    )
+    if not earlier:
+        return ()
+    lines = [line for line in part.lines if not belongs_on_no_invoice(line)]
+    if not final:
+        return credit_of(earlier, lines)
+    await write_out(tx)
+    return await take_off(tx, seams, earlier, lines, now=now)
 
 
 async def bill_corrections(

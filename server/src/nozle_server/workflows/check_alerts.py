@@ -26,11 +26,18 @@ from nozle_server.workflows.lifetime_usage import lifetime_usage
 from nozle_server.workflows.wallet_usage import usage_by_wallet
 
 
-async def usage_changed(tx: Tx, org_id: UUID, subscriptions: Sequence[Subscription], now: datetime) -> None:
-    """Have alerts on these subscriptions' usage, and on the wallets that will pay for it, looked at soon."""
+async def usage_changed(
+    tx: Tx,
+    org_id: UUID,
+    subscriptions: Sequence[Subscription],
+    now: datetime,
+    also: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Have alerts on these subscriptions' usage, and on the wallets that will pay for it, looked at soon; and what else
+    watches it."""
     changed = {(USAGE, one.external_id) for one in subscriptions}
     changed |= {(WALLETS, str(one.customer_id)) for one in subscriptions}
-    await watches.touch(tx, org_id, sorted(changed), now)
+    await watches.touch(tx, org_id, sorted({*changed, *also}), now)
 
 
 async def check_usage_alerts(tx: Tx, seams: Seams, *, org_id: UUID, watch_id: UUID, now: datetime) -> None:

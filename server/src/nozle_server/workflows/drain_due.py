@@ -19,7 +19,7 @@ from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx, is_database_fault
 from nozle_server.infra.due import DueItem
 from nozle_server.infra.seams import Seams
-from nozle_server.infra.watch_kinds import USAGE, WALLETS
+from nozle_server.infra.watch_kinds import PROGRESS, USAGE, WALLETS
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.operations import FINALIZE_INVOICE
 from nozle_server.wallets.operations.invoices import WALLET_THRESHOLD
@@ -27,6 +27,7 @@ from nozle_server.wallets.operations.rules import RECURRING_TOP_UP
 from nozle_server.wallets.operations.wallets import WALLET_EXPIRY
 from nozle_server.workflows.adjust_periods import ADJUST_PERIODS
 from nozle_server.workflows.bill import bill_corrections
+from nozle_server.workflows.bill_progress import check_progress
 from nozle_server.workflows.check_alerts import check_usage_alerts, check_wallet_alerts
 from nozle_server.workflows.close_period import (
     INVOICE_PERIOD,
@@ -206,6 +207,10 @@ async def _check_wallet_alerts(tx: Tx, seams: Seams, item: DueItem) -> None:
     await check_wallet_alerts(tx, seams, org_id=item.org_id, watch_id=item.subject_id, now=item.due_at)
 
 
+async def _check_progress(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await check_progress(tx, seams, org_id=item.org_id, watch_id=item.subject_id, now=item.due_at)
+
+
 # Of what falls due at one instant, in this order: the old period's credits end, every customer gets the new period and
 # its credits, wallets are topped up, drafts whose grace is over become final, then the invoices of what ended are made,
 # and the wallets that paid them looked after. Kinds that are not here belong to a newer release and are left to it.
@@ -219,6 +224,7 @@ HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     INVOICE_PERIOD: _invoice,
     TRIAL_END: _end_trial,
     ADJUST_PERIODS: _adjust,
+    PROGRESS: _check_progress,
     WALLET_THRESHOLD: _check_threshold,
     USAGE: _check_usage_alerts,
     WALLETS: _check_wallet_alerts,

@@ -35,6 +35,7 @@ from nozle_server.workflows.advance_charges import (
     take_turns,
     versions_of,
 )
+from nozle_server.workflows.bill_progress import progress_watched
 from nozle_server.workflows.check_alerts import usage_changed
 from nozle_server.workflows.event_facts import EventFacts, gather
 from nozle_server.workflows.match_event import resolve
@@ -79,12 +80,11 @@ async def ingest(
     await _count(tx, seams, org_id, stored, facts)
     await _note_late(tx, org_id, stored, facts, now)
     used = {event.subscription_id for event in stored if event.status == "counted"}
-    await usage_changed(
-        tx,
-        org_id,
-        [one.subscription for one in facts.subscriptions.by_id.values() if one.subscription.id in used],
-        now,
-    )
+    subscriptions = [
+        one.subscription for one in facts.subscriptions.by_id.values() if one.subscription.id in used
+    ]
+    watched = await progress_watched(tx, org_id, subscriptions, versions)
+    await usage_changed(tx, org_id, subscriptions, now, watched)
     if charged:
         await charge_events(tx, seams, stored=stored, charged=charged, facts=facts, now=now)
     await _cost_tiers(tx, org_id, stored, facts)

@@ -16,6 +16,7 @@ from nozle_server.infra import due
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
+from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.credit_notes.operations import lock_invoice
 from nozle_server.invoicing.model import BillingReason, InvoiceStatus
 from nozle_server.invoicing.terms import grace_days

@@ -1,5 +1,7 @@
 """Subscriptions, what they have otherwise than their plan, and events, through the published client."""
 
+from datetime import UTC, datetime
+
 import pytest
 from lago_python_client.models.billable_metric import BillableMetric
 from lago_python_client.models.charge import Charge, ChargeOverrides, Charges, ChargesOverrides
@@ -141,10 +143,13 @@ def test_events(shop: Shop) -> None:
     shows(
         made, transaction_id="one", external_subscription_id="team", code="things", properties=sent.properties
     )
-    shows(made, timestamp="2026-01-08T19:20:00.000Z")
+    assert datetime.fromisoformat(made.timestamp) == datetime(2026, 1, 8, 19, 20, tzinfo=UTC)
     found = events.find("one")
     shows(found, lago_id=made.lago_id, code="things", properties=sent.properties)
-    bare = events.create(Event(transaction_id="two", external_subscription_id="team", code="things"))
+    shop.lago.billable_metrics.create(
+        BillableMetric(name="Calls", code="calls", aggregation_type="count_agg")
+    )
+    bare = events.create(Event(transaction_id="two", external_subscription_id="team", code="calls"))
     shows(bare, transaction_id="two")
     batch = [sent.copy(update={"transaction_id": f"batch {number}"}) for number in range(3)]
     assert events.batch_create(BatchEvent(events=batch)) is None
@@ -195,7 +200,7 @@ def test_usage(shop: Shop) -> None:
     assert projection.projected_amount_cents >= 1100
     shop.turn("2026-02-02")
     [past] = listed(customers.past_usage("acme", "team", {"periods_count": 2}), "usage_periods")
-    shows(past, amount_cents=1100, from_datetime="2026-01-01T00:00:00Z")
+    shows(past, amount_cents=1100 + 4900, from_datetime="2026-01-01T00:00:00Z")
     [invoice] = [
         one for one in shop.lago.invoices.find_all()["invoices"] if one.lago_id == past.lago_invoice_id
     ]

@@ -92,3 +92,13 @@ def _invalid(field: str) -> InvalidInput:
 
 def _out_of_range(field: str, bound: str) -> InvalidInput:
     return InvalidInput(f"{field} must be {bound}.", details={field: ["value_is_out_of_range"]})
+
+
+def to_decimal_text(value: Decimal) -> str:
+    """A number as Lago writes decimals in JSON: text in plain digits with at least one after the point.
+
+    >>> to_decimal_text(Decimal("2")), to_decimal_text(Decimal("0.250"))
+    ('2.0', '0.25')
+    """
+    text = to_plain(value)
+    return text if "." in text else f"{text}.0"

@@ -15,7 +15,7 @@ from nozle_server.api.routes.billable_metrics import metric_json
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.catalog import metric_store
 from nozle_server.core.errors import InvalidInput, NozleError
-from nozle_server.core.numbers import to_plain
+from nozle_server.core.numbers import to_decimal_text
 from nozle_server.customers.queries import get_customer
 from nozle_server.wallets.model import Wallet
 from nozle_server.wallets.queries import get_wallet_by_code
@@ -66,10 +66,10 @@ async def alert_json(call: Call, alert: Alert, wallet: Wallet | None) -> dict[st
         "code": alert.code,
         "name": alert.name,
         "direction": alert.alert_type.direction,
-        "previous_value": to_plain(alert.previous_value),
+        "previous_value": to_decimal_text(alert.previous_value),
         "last_processed_at": alert.last_processed_at,
         "thresholds": [
-            {"code": one.code, "value": to_plain(one.value), "recurring": one.recurring}
+            {"code": one.code, "value": to_decimal_text(one.value), "recurring": one.recurring}
             for one in alert.thresholds
         ],
         "billable_metric": metric,

@@ -8,7 +8,7 @@ import msgspec
 from nozle_server.api.core_resource import core_resource
 from nozle_server.api.endpoint import Call
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.core.numbers import to_plain
+from nozle_server.core.numbers import to_decimal_text
 from nozle_server.coupons import definitions, store
 from nozle_server.coupons.drafts import CouponChanges, CouponDraft
 from nozle_server.coupons.model import Coupon
@@ -25,10 +25,7 @@ class CouponChangesBody(msgspec.Struct):
 
 def rate_text(rate: Decimal | None) -> str | None:
     """A percentage as Lago writes it: text with a decimal at least."""
-    if rate is None:
-        return None
-    text = to_plain(rate)
-    return text if "." in text else f"{text}.0"
+    return None if rate is None else to_decimal_text(rate)
 
 
 def coupon_json(coupon: Coupon, now: datetime) -> dict[str, object]:

@@ -16,7 +16,7 @@ from nozle_server.api.strict_json import read_json
 from nozle_server.catalog import feature_store, metric_store
 from nozle_server.catalog.charge_models import charge_model_name
 from nozle_server.core.errors import InvalidInput, NotFound, NotPossible, NozleError
-from nozle_server.core.numbers import to_plain
+from nozle_server.core.numbers import to_decimal_text
 from nozle_server.core.periods import Period
 from nozle_server.core.rounding import EXACT, divide
 from nozle_server.core.text import parse_id
@@ -390,7 +390,7 @@ def _filters(
 
 
 def _sums(lines: Sequence[InvoiceLine], projections: Mapping[UUID, Projection] | None) -> dict[str, object]:
-    units = to_plain(_sum(line.units for line in lines))
+    units = to_decimal_text(_sum(line.units for line in lines))
     sums: dict[str, object] = {
         "units": units,
         "total_aggregated_units": units,
@@ -400,7 +400,7 @@ def _sums(lines: Sequence[InvoiceLine], projections: Mapping[UUID, Projection] |
     }
     if projections is not None:
         projected = [projections[line.id] for line in lines]
-        sums["projected_units"] = to_plain(_sum(one.units for one in projected))
+        sums["projected_units"] = to_decimal_text(_sum(one.units for one in projected))
         sums["projected_amount_cents"] = sum(one.amount_cents for one in projected)
     return sums
 
@@ -421,8 +421,8 @@ _LIFETIME = {
     "to_datetime": "2026-02-05T00:00:00Z",
 }
 _USAGE = {
-    "units": "1000",
-    "total_aggregated_units": "1000",
+    "units": "1000.0",
+    "total_aggregated_units": "1000.0",
     "events_count": 10,
     "amount_cents": 123,
     "amount_currency": "USD",
@@ -511,7 +511,7 @@ ENDPOINTS = (
                 "customer_projected_usage": {
                     **_PERIOD,
                     "projected_amount_cents": 246,
-                    "charges_usage": [{**_USAGE, "projected_units": "2000", "projected_amount_cents": 246}],
+                    "charges_usage": [{**_USAGE, "projected_units": "2000.0", "projected_amount_cents": 246}],
                 }
             }
         ),

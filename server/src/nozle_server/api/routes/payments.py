@@ -143,6 +143,7 @@ _UUID = "019a2f6c-8b7e-7c3a-9d1e-5f4a3b2c1d0e"
 _PAYMENT = {
     "lago_id": _UUID,
     "invoice_ids": [_UUID],
+    "invoice_numbers": ["NOZ-1234-001-002"],
     "amount_cents": 9900,
     "amount_currency": "USD",
     "payment_status": "succeeded",

@@ -7,11 +7,11 @@ import msgspec
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.routes.wallets import amount_text
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.errors import InvalidInput, NotFound
 from nozle_server.core.ids import from_text
 from nozle_server.core.money import to_minor
+from nozle_server.core.numbers import to_decimal_text
 from nozle_server.core.rounding import to_cents
 from nozle_server.wallets import transaction_store
 from nozle_server.wallets.conversion import shown_credits, spendable_cents
@@ -51,11 +51,11 @@ def transaction_json(transaction: WalletTransaction, wallet: Wallet) -> dict[str
         "source": transaction.source,
         "transaction_status": transaction.reason,
         "transaction_type": transaction.direction,
-        "amount": amount_text(transaction.amount),
-        "credit_amount": amount_text(shown_credits(transaction.amount, wallet.rate_amount)),
+        "amount": to_decimal_text(transaction.amount),
+        "credit_amount": to_decimal_text(shown_credits(transaction.amount, wallet.rate_amount)),
         "remaining_amount_cents": None if remaining is None else spendable_cents(remaining, wallet.currency),
         "remaining_credit_amount": (
-            None if remaining is None else amount_text(shown_credits(remaining, wallet.rate_amount))
+            None if remaining is None else to_decimal_text(shown_credits(remaining, wallet.rate_amount))
         ),
         "priority": transaction.priority,
         "settled_at": transaction.settled_at,
@@ -127,7 +127,7 @@ def _funding_json(funding: Funding, wallet: Wallet) -> dict[str, object]:
         "lago_id": funding.id,
         "nozle_id": funding.id,
         "amount_cents": to_cents(to_minor(funding.amount, wallet.currency)),
-        "credit_amount": amount_text(shown_credits(funding.amount, wallet.rate_amount)),
+        "credit_amount": to_decimal_text(shown_credits(funding.amount, wallet.rate_amount)),
         "created_at": funding.created_at,
         "wallet_transaction": transaction_json(funding.other, wallet),
     }

@@ -1,7 +1,6 @@
 """Monetary wallets, in Core's form: by id, and by a customer and a code."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import from_text
-from nozle_server.core.numbers import to_plain
+from nozle_server.core.numbers import to_decimal_text
 from nozle_server.core.text import parse_id
 from nozle_server.customers import store as customers_store
 from nozle_server.customers.model import Customer
@@ -42,12 +41,6 @@ class WalletsQuery(PageQuery):
     currency: str | None = None
 
 
-def amount_text(value: Decimal) -> str:
-    """An amount as Core writes it: text with at least one decimal."""
-    text = to_plain(value)
-    return text if "." in text else f"{text}.0"
-
-
 def wallet_json(wallet: Wallet, usage_cents: int, now: datetime) -> dict[str, object]:
     """`usage_cents` is the usage that the wallet will have to pay for."""
     shown = figures(wallet, usage_cents)
@@ -63,14 +56,14 @@ def wallet_json(wallet: Wallet, usage_cents: int, now: datetime) -> dict[str, ob
         "name": wallet.name,
         "code": wallet.code,
         "priority": wallet.priority,
-        "rate_amount": amount_text(wallet.rate_amount),
-        "credits_balance": amount_text(shown.credits_balance),
-        "credits_ongoing_balance": amount_text(shown.credits_ongoing_balance),
-        "credits_ongoing_usage_balance": amount_text(shown.credits_ongoing_usage_balance),
+        "rate_amount": to_decimal_text(wallet.rate_amount),
+        "credits_balance": to_decimal_text(shown.credits_balance),
+        "credits_ongoing_balance": to_decimal_text(shown.credits_ongoing_balance),
+        "credits_ongoing_usage_balance": to_decimal_text(shown.credits_ongoing_usage_balance),
         "balance_cents": shown.balance_cents,
         "ongoing_balance_cents": shown.ongoing_balance_cents,
         "ongoing_usage_balance_cents": shown.ongoing_usage_balance_cents,
-        "consumed_credits": amount_text(consumed),
+        "consumed_credits": to_decimal_text(consumed),
         "consumed_amount_cents": spendable_cents(wallet.consumed_amount, wallet.currency),
         "created_at": wallet.created_at,
         "expiration_at": wallet.expiration_at,
@@ -95,10 +88,10 @@ def _rule_json(rule: RecurringRule) -> dict[str, object]:
         "method": rule.method,
         "status": "active",
         "interval": rule.interval,
-        "paid_credits": amount_text(rule.paid_credits),
-        "granted_credits": amount_text(rule.granted_credits),
-        "threshold_credits": amount_text(rule.threshold_credits),
-        "target_ongoing_balance": None if target is None else amount_text(target),
+        "paid_credits": to_decimal_text(rule.paid_credits),
+        "granted_credits": to_decimal_text(rule.granted_credits),
+        "threshold_credits": to_decimal_text(rule.threshold_credits),
+        "target_ongoing_balance": None if target is None else to_decimal_text(target),
         "started_at": rule.started_at,
         "expiration_at": rule.expiration_at,
         "invoice_requires_successful_payment": rule.invoice_requires_successful_payment,

@@ -3,12 +3,21 @@
 from datetime import UTC, datetime
 
 import pytest
-from lago_python_client.models.billable_metric import BillableMetric
-from lago_python_client.models.charge import Charge, ChargeOverrides, Charges, ChargesOverrides
+from lago_python_client.models.add_on import AddOn
+from lago_python_client.models.billable_metric import (
+    BillableMetric,
+    BillableMetricFilter,
+    BillableMetricFilters,
+)
+from lago_python_client.models.charge import Charge, ChargeFilter, ChargeOverrides, Charges, ChargesOverrides
+from lago_python_client.models.coupon import Coupon, CouponsList
 from lago_python_client.models.customer import Customer
 from lago_python_client.models.event import BatchEvent, Event
+from lago_python_client.models.fee import Fee
+from lago_python_client.models.fixed_charge import FixedCharge, FixedChargeProperties
+from lago_python_client.models.invoice import InvoicePreview
 from lago_python_client.models.plan import Plan, PlanOverrides
-from lago_python_client.models.subscription import Subscription
+from lago_python_client.models.subscription import Subscription, Subscriptions
 
 from core_client.shop import Shop, children, echoes, listed, refused, shows
 
@@ -205,3 +214,142 @@ def test_usage(shop: Shop) -> None:
         one for one in shop.lago.invoices.find_all()["invoices"] if one.lago_id == past.lago_invoice_id
     ]
     assert invoice.fees_amount_cents == 1100 + 4900
+
+
+@pytest.mark.usefixtures("pro")
+def test_what_an_event_would_cost(shop: Shop) -> None:
+    [metric] = [one for one in shop.core("/billable_metrics")["billable_metrics"] if one["code"] == "things"]
+    at_once = Charge(
+        billable_metric_id=metric["lago_id"],
+        code="at_once",
+        charge_model="standard",
+        pay_in_advance=True,
+        properties={"amount": "2.5"},
+    )
+    shop.lago.plan_charges.create("pro", at_once)
+    shop.lago.subscriptions.create(SUBSCRIBED)
+    event = Event(transaction_id="maybe", external_subscription_id="team", code="things", properties={"n": 3})
+    [fee] = shop.lago.events.estimate_fees(event)["fees"]
+    shows(fee, amount_cents=750, units="3.0", pay_in_advance=True, lago_id=None, event_transaction_id="maybe")
+    shows(fee.item, type="charge", code="things")
+    with refused(404, "event_not_found"):
+        shop.lago.events.find("maybe")
+
+
+@pytest.mark.usefixtures("pro")
+def test_a_fee_without_an_invoice_is_paid_by_itself(shop: Shop) -> None:
+    [metric] = [one for one in shop.core("/billable_metrics")["billable_metrics"] if one["code"] == "things"]
+    at_once = Charge(
+        billable_metric_id=metric["lago_id"],
+        code="at_once",
+        charge_model="standard",
+        pay_in_advance=True,
+        invoiceable=False,
+        properties={"amount": "2.5"},
+    )
+    shop.lago.plan_charges.create("pro", at_once)
+    shop.lago.subscriptions.create(SUBSCRIBED)
+    for id in ("paid", "waived"):
+        shop.lago.events.create(
+            Event(transaction_id=id, external_subscription_id="team", code="things", properties={"n": 3})
+        )
+    fees = shop.lago.fees
+    [paid] = listed(fees.find_all({"event_transaction_id": "paid"}), "fees")
+    shows(paid, amount_cents=750, invoiceable=False, pay_in_advance=True, lago_invoice_id=None)
+    changed = fees.update(Fee(payment_status="succeeded"), paid.lago_id)
+    shows(changed, payment_status="succeeded", lago_id=paid.lago_id)
+    assert changed.succeeded_at is not None
+    [waived] = listed(fees.find_all({"event_transaction_id": "waived"}), "fees")
+    shows(fees.destroy(waived.lago_id), lago_id=waived.lago_id)
+    with refused(404, "fee_not_found"):
+        fees.find(waived.lago_id)
+
+
+@pytest.mark.usefixtures("pro")
+def test_what_an_invoice_would_be(shop: Shop) -> None:
+    wanted = InvoicePreview(
+        plan_code="pro",
+        billing_time="anniversary",
+        subscription_at="2026-01-15T00:00:00Z",
+        customer=Customer(external_id="nobody", name="Nobody", currency="USD", country="FR"),
+        coupons=CouponsList(
+            __root__=[
+                Coupon(
+                    code="x", name="Half", coupon_type="percentage", percentage_rate=50.0, frequency="once"
+                )
+            ]
+        ),
+    )
+    invoices = shop.lago.invoices
+    new = invoices.preview(wanted)
+    shows(new, fees_amount_cents=4900, coupons_amount_cents=2450, total_amount_cents=2450, currency="USD")
+    shop.lago.subscriptions.create(SUBSCRIBED)
+    running = InvoicePreview(
+        customer=Customer(external_id="acme"), subscriptions=Subscriptions(external_ids=["team"])
+    )
+    next_one = invoices.preview(running)
+    shows(next_one, fees_amount_cents=4900, issuing_date="2026-02-01", invoice_type="subscription")
+    assert len(invoices.find_all()["invoices"]) == 1
+
+
+@pytest.mark.usefixtures("pro")
+def test_charges_of_a_subscription(shop: Shop) -> None:
+    shop.lago.subscriptions.create(SUBSCRIBED)
+    charges = shop.lago.subscription_charges
+    [charge] = children(shop, charges, "team")
+    shows(charge, code="things", charge_model="standard", properties={"amount": "2"})
+    assert charges.find("team", "things") == charge
+    changed = charges.update(
+        "team", "things", Charge(properties={"amount": "3"}, invoice_display_name="Dear")
+    )
+    shows(changed, code="things", properties={"amount": "3"}, invoice_display_name="Dear")
+    assert charges.find("team", "things").properties == {"amount": "3"}
+    [of_the_plan] = shop.lago.plans.find("pro").charges.__root__
+    shows(of_the_plan, properties={"amount": "2"})
+
+
+@pytest.mark.usefixtures("pro")
+def test_fixed_charges_of_a_subscription(shop: Shop) -> None:
+    shop.lago.add_ons.create(AddOn(name="Seat", code="seat", amount_cents=1000, amount_currency="USD"))
+    seats = FixedCharge(
+        add_on_code="seat",
+        code="seats",
+        charge_model="standard",
+        units=5,
+        properties=FixedChargeProperties(amount="10"),
+    )
+    shop.lago.plan_fixed_charges.create("pro", seats)
+    shop.lago.subscriptions.create(SUBSCRIBED)
+    fixed = shop.lago.subscription_fixed_charges
+    [charge] = children(shop, fixed, "team")
+    shows(charge, code="seats", units=5, add_on_code="seat")
+    assert fixed.find("team", "seats") == charge
+    changed = fixed.update("team", "seats", FixedCharge(units=7, invoice_display_name="Places"))
+    shows(changed, code="seats", units=7, invoice_display_name="Places")
+    assert fixed.find("team", "seats").units == 7
+    [of_the_plan] = shop.lago.plans.find("pro").fixed_charges.__root__
+    shows(of_the_plan, units=5)
+
+
+@pytest.mark.usefixtures("pro")
+def test_filters_of_a_subscriptions_charge(shop: Shop) -> None:
+    metric = BillableMetric(
+        filters=BillableMetricFilters(__root__=[BillableMetricFilter(key="model", values=["small", "large"])])
+    )
+    shop.lago.billable_metrics.update(metric, "things")
+    shop.lago.subscriptions.create(SUBSCRIBED)
+    subscriptions = shop.lago.subscriptions
+    small = ChargeFilter(
+        values={"model": ["small"]}, properties={"amount": "1"}, invoice_display_name="Small"
+    )
+    made = subscriptions.create_charge_filter("team", "things", small)
+    echoes(made, small)
+    [found] = listed(subscriptions.find_all_charge_filters("team", "things"), "filters")
+    assert found == made == subscriptions.find_charge_filter("team", "things", made.lago_id)
+    changed = subscriptions.update_charge_filter(
+        "team", "things", made.lago_id, ChargeFilter(properties={"amount": "0.5"})
+    )
+    shows(changed, values=small.values, properties={"amount": "0.5"})
+    shows(subscriptions.destroy_charge_filter("team", "things", changed.lago_id), values=small.values)
+    assert listed(subscriptions.find_all_charge_filters("team", "things"), "filters") == []
+    assert listed(shop.lago.plans.find_all_charge_filters("pro", "things"), "filters") == []

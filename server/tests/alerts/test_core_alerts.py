@@ -71,11 +71,11 @@ async def test_the_life_of_an_alert(world: World) -> None:
         "code": "budget",
         "name": "Budget",
         "direction": "increasing",
-        "previous_value": "0",
+        "previous_value": "0.0",
         "last_processed_at": None,
         "thresholds": [
-            {"code": "warn", "value": "1000", "recurring": False},
-            {"code": "more", "value": "500", "recurring": True},
+            {"code": "warn", "value": "1000.0", "recurring": False},
+            {"code": "more", "value": "500.0", "recurring": True},
         ],
         "billable_metric": None,
         "feature": None,
@@ -86,7 +86,7 @@ async def test_the_life_of_an_alert(world: World) -> None:
     assert (listed["alerts"], listed["meta"]["total_count"]) == ([made], 1)
     body = {"alert": {"code": "limit", "name": None, "thresholds": [{"value": "7"}]}}
     changed = (await world.call("PUT", f"{path}/budget", body)).json["alert"]
-    thresholds = [{"code": None, "value": "7", "recurring": False}]
+    thresholds = [{"code": None, "value": "7.0", "recurring": False}]
     assert changed == {**made, "code": "limit", "name": None, "thresholds": thresholds}
     assert (await world.call("GET", f"{path}/budget")).code == "alert_not_found"
     assert (await world.call("DELETE", f"{path}/limit")).json["alert"] == changed
@@ -156,7 +156,7 @@ async def test_it_fires_once_a_crossing_and_anew_in_the_next_period(world: World
     await world.turn("2026-01-06")
     assert (await fired(world))[1:] == [("budget", 2100, ["1500", "2000"])]
     shown = (await world.get(f"{path}/budget"))["alert"]
-    assert (shown["previous_value"], shown["last_processed_at"]) == ("2100", "2026-01-05T00:00:00Z")
+    assert (shown["previous_value"], shown["last_processed_at"]) == ("2100.0", "2026-01-05T00:00:00Z")
     await world.at("2026-02-02").use("acme", 10)
     await world.turn("2026-02-03")
     assert (await fired(world))[2:] == [("budget", 1000, ["1000"])]
@@ -271,7 +271,7 @@ async def test_a_wallet_that_shrinks_fires_its_alerts(world: World) -> None:
     path = "/core/api/v1/customers/acme/wallets/main/alerts"
     low = [{"code": "low", "value": "1500"}, {"code": "empty", "value": "500"}]
     alert = await create(world, path, code="balance", alert_type="wallet_balance_amount", thresholds=low)
-    assert (alert["direction"], alert["previous_value"]) == ("decreasing", "2000")
+    assert (alert["direction"], alert["previous_value"]) == ("decreasing", "2000.0")
     assert (alert["wallet_code"], alert["lago_wallet_id"]) == ("main", made["lago_id"])
     await create(
         world,

@@ -52,7 +52,7 @@ async def test_current_usage_is_what_the_invoice_will_say(world: World) -> None:
         "taxes_amount_cents": 610,
         "total_amount_cents": 3661,
     }
-    assert (charge["units"], charge["events_count"], charge["amount_cents"]) == ("1017", 2, 3051)
+    assert (charge["units"], charge["events_count"], charge["amount_cents"]) == ("1017.0", 2, 3051)
     assert (charge["amount_currency"], charge["pricing_unit_details"]) == ("USD", None)
     assert (charge["charge"]["charge_model"], charge["charge"]["invoice_display_name"]) == ("standard", "LLM")
     metric = charge["billable_metric"]
@@ -81,11 +81,11 @@ async def test_filters_are_shown_one_by_one_and_what_matched_none_last(world: Wo
     await world.use("acme", 100)
     [charge] = (await usage(world, subscription))["charges_usage"]
     assert [(one["values"], one["units"], one["amount_cents"]) for one in charge["filters"]] == [
-        ({"model": ["gpt"]}, "3", 300),
-        ({"model": ["claude"]}, "0", 0),
-        (None, "100", 300),
+        ({"model": ["gpt"]}, "3.0", 300),
+        ({"model": ["claude"]}, "0.0", 0),
+        (None, "100.0", 300),
     ]
-    assert (charge["units"], charge["amount_cents"], charge["events_count"]) == ("103", 600, 2)
+    assert (charge["units"], charge["amount_cents"], charge["events_count"]) == ("103.0", 600, 2)
 
 
 @pytest.mark.database
@@ -123,9 +123,9 @@ async def test_full_usage_looks_at_the_whole_life(world: World) -> None:
     subscription = await a_subscriber(world, {"billable_metric_code": "tokens", **PER_UNIT})
     await world.use("acme", 100)
     await world.at("2026-02-10").use("acme", 50)
-    assert (await usage(world, subscription))["charges_usage"][0]["units"] == "50"
+    assert (await usage(world, subscription))["charges_usage"][0]["units"] == "50.0"
     whole = await usage(world, subscription, full_usage="true")
-    assert (whole["from_datetime"], whole["charges_usage"][0]["units"]) == ("2026-01-01T00:00:00Z", "150")
+    assert (whole["from_datetime"], whole["charges_usage"][0]["units"]) == ("2026-01-01T00:00:00Z", "150.0")
 
 
 @pytest.mark.database
@@ -174,8 +174,8 @@ async def test_projected_usage_goes_on_as_the_period_began(world: World) -> None
     shown = await usage(world, subscription, "projected_usage")
     tokens, seats = shown["charges_usage"]
     assert (shown["amount_cents"], shown["projected_amount_cents"]) == (10000, 20000 + 5500)
-    assert (tokens["units"], tokens["projected_units"]) == ("100", "310")
-    assert (seats["projected_units"], seats["projected_amount_cents"]) == ("0", 0)
+    assert (tokens["units"], tokens["projected_units"]) == ("100.0", "310.0")
+    assert (seats["projected_units"], seats["projected_amount_cents"]) == ("0.0", 0)
     await world.turn("2026-01-31T23:00:00Z")
     last_day = await usage(world, subscription, "projected_usage")
     assert last_day["projected_amount_cents"] == last_day["amount_cents"]

@@ -64,7 +64,7 @@ def echoes(answer: BaseModel, sent: BaseModel, *, but: tuple[str, ...] = ()) -> 
 def listed(answer: Mapping[str, Any], resource: str) -> list[Any]:
     """The objects of a list that fits on one page."""
     found = list(answer[resource])
-    assert answer["meta"] == {**ONE_PAGE, "total_count": len(found)}
+    assert answer["meta"] == {**ONE_PAGE, "total_pages": 1 if found else 0, "total_count": len(found)}
     return found
 
 

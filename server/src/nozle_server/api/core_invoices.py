@@ -14,7 +14,13 @@ from nozle_server.customers.drafts import ONLY_BILLING_ENTITY
 from nozle_server.customers.store import find_by_id
 from nozle_server.identity.queries import get_organization
 from nozle_server.invoicing.credit_notes import store as credit_notes_store
-from nozle_server.invoicing.model import CreditKind, Invoice, InvoiceCredit, InvoiceStatus
+from nozle_server.invoicing.model import (
+    CreditKind,
+    Invoice,
+    InvoiceCredit,
+    InvoiceStatus,
+    InvoiceSubscription,
+)
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
 
@@ -136,20 +142,27 @@ def _parts(invoice: Invoice, subscriptions: Mapping[UUID, Subscription]) -> dict
             for tax in invoice.applied_taxes
         ],
         "billing_periods": [
-            {
-                "lago_subscription_id": one.subscription_id,
-                "external_subscription_id": subscriptions[one.subscription_id].external_id,
-                "lago_plan_id": subscriptions[one.subscription_id].plan_id,
-                "subscription_from_datetime": one.period_start,
-                "subscription_to_datetime": last_second(one.period_end),
-                "charges_from_datetime": one.charges_start,
-                "charges_to_datetime": last_second(one.charges_end),
-                "fixed_charges_from_datetime": one.period_start,
-                "fixed_charges_to_datetime": last_second(one.period_end),
-                "invoicing_reason": one.reason,
-            }
-            for one in invoice.subscriptions
+            _billing_period_json(one, subscriptions[one.subscription_id]) for one in invoice.subscriptions
         ],
+    }
+
+
+def _billing_period_json(part: InvoiceSubscription, subscription: Subscription) -> dict[str, object]:
+    """What an invoice bills of a subscription. Lago's clients read instants everywhere: where no usage is billed, its
+    period is the instant at which the fee's begins."""
+    charges_start = part.charges_start or part.period_start
+    end = last_second(part.period_end)
+    return {
+        "lago_subscription_id": part.subscription_id,
+        "external_subscription_id": subscription.external_id,
+        "lago_plan_id": subscription.plan_id,
+        "subscription_from_datetime": part.period_start,
+        "subscription_to_datetime": end,
+        "charges_from_datetime": charges_start,
+        "charges_to_datetime": last_second(part.charges_end) or charges_start,
+        "fixed_charges_from_datetime": part.period_start,
+        "fixed_charges_to_datetime": end,
+        "invoicing_reason": part.reason,
     }
 
 

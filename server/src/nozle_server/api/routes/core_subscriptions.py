@@ -143,7 +143,7 @@ async def update(call: Call) -> object:
     changes: SubscriptionChanges = call.body.subscription
     if changes.progressive_billing_disabled is not UNSET:
         _refuse_unsupported(changes.progressive_billing_disabled)
-    subscription = await _held(call, _only_or(call.body.status))
+    subscription = await hold_subscription(call, _only_or(call.body.status))
     seams = call.services.seams
     if subscription.status not in (Status.ACTIVE, Status.PENDING):
         raise unknown_subscription()
@@ -184,7 +184,7 @@ async def terminate(call: Call) -> object:
     credit = choice(query.on_termination_credit_note, "on_termination_credit_note", CREDIT_NOTE_CHOICES)
     invoice = choice(query.on_termination_invoice, "on_termination_invoice", INVOICE_CHOICES)
     wanted = Status.PENDING if query.status == "pending" else Status.ACTIVE
-    subscription = await _held(call, (wanted,))
+    subscription = await hold_subscription(call, (wanted,))
     ended = await end_now(
         call.tx,
         call.services.seams,
@@ -200,7 +200,7 @@ async def show(call: Call) -> object:
     status = call.query.status or Status.ACTIVE
     if status not in _STATUSES:
         raise InvalidInput("status is not one we have", details={"status": ["value_is_invalid"]})
-    return await _rendered(call, await _found(call, (status,)))
+    return await _rendered(call, await named_subscription(call, (status,)))
 
 
 async def index(call: Call) -> object:
@@ -244,7 +244,7 @@ async def _rendered(call: Call, subscription: Subscription) -> dict[str, object]
     return {"subscription": shown}
 
 
-async def _found(call: Call, statuses: Sequence[str] | None) -> Subscription:
+async def named_subscription(call: Call, statuses: Sequence[str] | None) -> Subscription:
     """The newest subscription of the path's external id in one of these statuses; without any, an active one first."""
     named = await store.list_of_external_id(
         call.tx, call.org_id, parse_id(call.path["external_id"], "external_id")
@@ -257,12 +257,12 @@ async def _found(call: Call, statuses: Sequence[str] | None) -> Subscription:
     return found
 
 
-async def _held(call: Call, statuses: Sequence[str] | None) -> Subscription:
+async def hold_subscription(call: Call, statuses: Sequence[str] | None) -> Subscription:
     """As `_found`, held with its customer and caught up with."""
-    found = await _found(call, statuses)
+    found = await named_subscription(call, statuses)
     await customers_store.lock_by_id(call.tx, call.org_id, found.customer_id)
     await catch_up(call.tx, call.services.seams, org_id=call.org_id, subscription_id=found.id, now=call.now)
-    again = await _found(call, statuses)
+    again = await named_subscription(call, statuses)
     held = await store.lock(call.tx, call.org_id, again.id)
     assert held is not None, "subscriptions are never deleted"
     return held

@@ -60,9 +60,9 @@ class PreviewSubscriptions(msgspec.Struct):
 class InvoicePreviewBody(msgspec.Struct):
     customer: PreviewCustomer | None = None
     plan_code: str | None = None
-    billing_time: BillingTime = BillingTime.CALENDAR
+    billing_time: BillingTime | None = None
     subscription_at: str | None = None
-    coupons: list[PreviewCoupon] = msgspec.field(default_factory=list)
+    coupons: list[PreviewCoupon] | None = None
     subscriptions: PreviewSubscriptions | None = None
     billing_entity_code: str | None = None
 
@@ -73,9 +73,9 @@ async def preview(call: Call) -> object:
     wanted = InvoicePreview(
         customer=_customer(body.customer) if body.customer else None,
         plan_code=None if body.plan_code is None else parse_id(body.plan_code, "plan_code"),
-        billing_time=body.billing_time,
+        billing_time=body.billing_time or BillingTime.CALENDAR,
         subscription_at=read_instant(body.subscription_at, "subscription_at"),
-        coupons=[_coupon(one) for one in body.coupons],
+        coupons=[_coupon(one) for one in body.coupons or ()],
         external_ids=[parse_id(one, "external_ids") for one in running.external_ids] if running else (),
         new_plan_code=running.plan_code if running else None,
         terminated_at=read_instant(running.terminated_at, "terminated_at") if running else None,

@@ -53,7 +53,7 @@ def test_usage(shop: Shop, subscription: str) -> None:
     used = shop.lago.customers.current_usage("acme", subscription)
     shows(used, currency="USD", amount_cents=1000, issuing_date="2026-02-01")
     [tokens] = [one for one in used.charges_usage if one.billable_metric.code == "tokens"]
-    shows(tokens, units="100", events_count=1, amount_cents=1000, amount_currency="USD")
+    shows(tokens, units="100.0", events_count=1, amount_cents=1000, amount_currency="USD")
     nothing = shop.lago.customers.current_usage("acme", subscription, filter_by_group={"team": "a"})
     shows(nothing, amount_cents=0)
     projected = shop.lago.customers.projected_usage("acme", subscription)

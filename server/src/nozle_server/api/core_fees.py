@@ -8,7 +8,7 @@ from uuid import UUID
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import Charge, ChargeFilter, PlanVersion
 from nozle_server.core.money import to_major
-from nozle_server.core.numbers import to_plain
+from nozle_server.core.numbers import to_decimal_text
 from nozle_server.core.rounding import EXACT, divide, to_cents
 from nozle_server.infra.database import Tx
 from nozle_server.invoicing import fee_store
@@ -82,22 +82,22 @@ def fee_json(line: InvoiceLine, about: LineSubject, version: PlanVersion | None)
         "taxes_amount_cents": line.taxes_amount_cents,
         "taxes_precise_amount": _major(exact_taxes, line.currency),
         "taxes_rate": line.taxes_rate,
-        "total_aggregated_units": decimal_text(line.units) if line.kind is LineKind.CHARGE else None,
+        "total_aggregated_units": to_decimal_text(line.units) if line.kind is LineKind.CHARGE else None,
         "total_amount_cents": line.amount_cents + line.taxes_amount_cents,
         "total_amount_currency": line.currency,
         "sub_total_excluding_taxes_amount_cents": to_cents(
             EXACT.subtract(Decimal(line.amount_cents), line.coupons_exact_amount_cents)
         ),
-        "sub_total_excluding_taxes_precise_amount_cents": decimal_text(
+        "sub_total_excluding_taxes_precise_amount_cents": to_decimal_text(
             EXACT.subtract(line.exact_amount_cents, line.coupons_exact_amount_cents)
         ),
-        "units": decimal_text(line.units),
+        "units": to_decimal_text(line.units),
         "description": line.steps[0].get("description")
         if line.kind is LineKind.ADD_ON and line.steps
         else None,
         "unit_amount_cents": to_cents(unit),
         "precise_unit_amount": _major(unit, line.currency),
-        "precise_coupons_amount_cents": decimal_text(line.coupons_exact_amount_cents),
+        "precise_coupons_amount_cents": to_decimal_text(line.coupons_exact_amount_cents),
         "events_count": line.events_count,
         "payment_status": line.payment_status,
         "created_at": line.created_at,
@@ -127,12 +127,6 @@ def applied_tax_json(tax: AppliedTax, currency: str) -> dict[str, object]:
         "amount_cents": tax.amount_cents,
         "amount_currency": currency,
     }
-
-
-def decimal_text(value: Decimal) -> str:
-    """A decimal as Lago writes it: text with a decimal place at least."""
-    text = to_plain(value)
-    return text if "." in text else f"{text}.0"
 
 
 def last_second(end: datetime | None) -> datetime | None:
@@ -182,4 +176,4 @@ def _item(line: InvoiceLine, about: LineSubject, version: PlanVersion | None) ->
 
 
 def _major(cents: Decimal, currency: str) -> str:
-    return decimal_text(to_major(cents, currency))
+    return to_decimal_text(to_major(cents, currency))

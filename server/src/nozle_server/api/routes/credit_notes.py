@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nozle_server.api.core_fees import applied_tax_json, decimal_text, fees_json
+from nozle_server.api.core_fees import applied_tax_json, fees_json
 from nozle_server.api.core_invoices import date_text
 from nozle_server.api.endpoint import CORE, Amount, Call, Endpoint, Example, Scope
 from nozle_server.api.links import credit_note_file_url
@@ -16,6 +16,7 @@ from nozle_server.api.routes.customers import core_customer
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import from_text
+from nozle_server.core.numbers import to_decimal_text
 from nozle_server.core.rounding import EXACT, to_cents
 from nozle_server.customers.drafts import ONLY_BILLING_ENTITY
 from nozle_server.customers.queries import get_customer
@@ -246,9 +247,9 @@ async def credit_note_json(call: Call, note: CreditNote) -> dict[str, object]:
         "description": note.description,
         "currency": note.currency,
         "total_amount_cents": note.total_amount_cents,
-        "precise_total_amount_cents": decimal_text(EXACT.add(exact_net, note.taxes_exact_amount_cents)),
+        "precise_total_amount_cents": to_decimal_text(EXACT.add(exact_net, note.taxes_exact_amount_cents)),
         "taxes_amount_cents": note.taxes_amount_cents,
-        "precise_taxes_amount_cents": decimal_text(note.taxes_exact_amount_cents),
+        "precise_taxes_amount_cents": to_decimal_text(note.taxes_exact_amount_cents),
         "sub_total_excluding_taxes_amount_cents": note.sub_total_excluding_taxes_amount_cents,
         "balance_amount_cents": note.balance_amount_cents,
         "credit_amount_cents": note.credit_amount_cents,
@@ -270,7 +271,7 @@ async def credit_note_json(call: Call, note: CreditNote) -> dict[str, object]:
                 "lago_id": item.id,
                 "nozle_id": item.id,
                 "amount_cents": item.amount_cents,
-                "precise_amount_cents": decimal_text(item.exact_amount_cents),
+                "precise_amount_cents": to_decimal_text(item.exact_amount_cents),
                 "amount_currency": note.currency,
                 "fee": fee,
             }
@@ -293,13 +294,13 @@ def estimate_json(estimated: Estimate) -> dict[str, object]:
         "invoice_number": estimated.invoice.number,
         "currency": currency,
         "taxes_amount_cents": amounts.taxes_cents,
-        "precise_taxes_amount_cents": decimal_text(amounts.taxes_exact_cents),
+        "precise_taxes_amount_cents": to_decimal_text(amounts.taxes_exact_cents),
         "sub_total_excluding_taxes_amount_cents": amounts.sub_total_cents,
         "max_creditable_amount_cents": estimated.max_creditable_cents,
         "max_refundable_amount_cents": estimated.max_refundable_cents,
         "max_offsettable_amount_cents": estimated.max_offsettable_cents,
         "coupons_adjustment_amount_cents": amounts.coupons_cents,
-        "precise_coupons_adjustment_amount_cents": decimal_text(amounts.coupons_exact_cents),
+        "precise_coupons_adjustment_amount_cents": to_decimal_text(amounts.coupons_exact_cents),
         "taxes_rate": amounts.taxes_rate,
         "items": [
             {"lago_fee_id": item.line.id, "amount_cents": item.amount_cents} for item in estimated.items

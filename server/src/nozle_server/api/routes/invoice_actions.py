@@ -299,13 +299,6 @@ ENDPOINTS = (
         for method in ("POST", "PUT")
     ),
     _action(
-        "PUT",
-        "lose_dispute",
-        lose,
-        "Mark an invoice's payment dispute as lost, as Lago's Python client asks for it",
-        errors=(404, 405),
-    ),
-    _action(
         "POST",
         "retry_payment",
         without_provider,

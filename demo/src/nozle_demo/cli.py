@@ -1,4 +1,4 @@
-"""`nozle-demo`: play a trace against a running server and check what comes out.
+"""`nozle-demo`: play a trace against a running server and check what comes out; `nozle-demo life`: the second act.
 
 Exit codes: 0 all identities hold; 1 one is false, or the server refused a call; 2 bad usage or an
 unreadable trace; 3 the server went away, start again and it goes on; 130 interrupted, likewise.
@@ -16,12 +16,15 @@ from nozle_demo.client import Api
 from nozle_demo.demonstration import demonstrate
 from nozle_demo.errors import DemoError, ServerGoneError, UsageError
 from nozle_demo.generator import generate_trace
+from nozle_demo.life.life import live_through
+from nozle_demo.life.report import LifeReport
 from nozle_demo.progress import make_progress
 from nozle_demo.report import Report
 from nozle_demo.state import StateDirectory
 from nozle_demo.trace import Trace, read_trace
 
 _INTERRUPTED = 130
+_REPLAY, _LIFE = "replay", "life"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="nozle-demo",
         description="Play an hour of LLM traffic against a running Nozle server, and check every total.",
         epilog="A trace is a file of TIMESTAMP,ContextTokens,GeneratedTokens, as Azure publishes them.",
+    )
+    parser.add_argument(
+        "act",
+        nargs="?",
+        choices=(_REPLAY, _LIFE),
+        default=_REPLAY,
+        help="the traffic of a trace, or two months in the life of six customers (%(default)s)",
     )
     parser.add_argument("--url", default=env.get("NOZLE_URL"), help="the server's address (NOZLE_URL)")
     parser.add_argument(
@@ -75,6 +85,10 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(
             "an address and a secret key are needed: --url and --secret-key, or source dev.env first"
         )
+    return _run_life(options) if options.act == _LIFE else _run_replay(options)
+
+
+def _run_replay(options: argparse.Namespace) -> int:
     state = StateDirectory(options.state_dir)
     try:
         if state.finished() and options.trace is None:
@@ -84,6 +98,35 @@ def _run(options: argparse.Namespace) -> int:
         return _finish(report, state, options.json)
     finally:
         state.close()
+
+
+def _run_life(options: argparse.Namespace) -> int:
+    _require_replay_is_over(options.state_dir)
+    state = StateDirectory(options.state_dir / _LIFE)
+    try:
+        if state.finished():
+            return _show_recorded(state, options.json)
+        print("Six customers live through two months", file=sys.stderr)
+        report = asyncio.run(_live(options, state))
+        state.record_finished({"identities_hold": report.holds}, report.to_text(), report.to_json())
+        print(report.to_text(), end="")
+        if options.json is not None:
+            _write_json(options.json, exact.dumps(report.to_json()) + "\n")
+        return 0 if report.holds else 1
+    finally:
+        state.close()
+
+
+def _require_replay_is_over(directory: Path) -> None:
+    """A life turns the clock on by months, and a replay that is not over could not go on."""
+    if (directory / "begun.json").exists() and not (directory / "finished.json").exists():
+        raise UsageError(f"the replay in {directory} is not finished: run nozle-demo first")
+
+
+async def _live(options: argparse.Namespace, state: StateDirectory) -> LifeReport:
+    _end_on_sigterm()
+    async with Api(options.url, options.secret_key) as api:
+        return await live_through(api, state.path)
 
 
 def _choose_trace(state: StateDirectory, path: Path | None) -> Trace:
@@ -103,11 +146,15 @@ def _choose_trace(state: StateDirectory, path: Path | None) -> Trace:
 
 
 async def _play(options: argparse.Namespace, trace: Trace, state: StateDirectory) -> Report:
+    _end_on_sigterm()
+    async with Api(options.url, options.secret_key) as api:
+        return await demonstrate(api, trace, state, make_progress())
+
+
+def _end_on_sigterm() -> None:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with Api(options.url, options.secret_key) as api:
-        return await demonstrate(api, trace, state, make_progress())
 
 
 def _finish(report: Report, state: StateDirectory, json_path: Path | None) -> int:

@@ -79,9 +79,22 @@ class Api:
         headers = _JSON if idempotency_key is None else {**_JSON, "Idempotency-Key": idempotency_key}
         return await self._call("POST", path, body, headers)
 
+    async def delete(self, path: str, *, idempotency_key: str) -> Any:
+        return (await self._call("DELETE", path, b"", {"Idempotency-Key": idempotency_key})).body
+
+    async def download(self, path: str) -> bytes:
+        """The bytes of a 200 answer that is no JSON."""
+        response = await self._respond("GET", path, b"", _NO_HEADERS)
+        if response.status != 200:
+            raise _refusal("GET", path, response)
+        return response.body
+
     async def _call(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = _NO_HEADERS
     ) -> Answer:
+        return _read(method, path, await self._respond(method, path, body, headers))
+
+    async def _respond(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
         lost_pauses_s, busy_pauses_s = iter(self._pauses_s), iter(_BUSY_PAUSES_S)
         while True:
             self.calls += 1
@@ -93,7 +106,7 @@ class Api:
                     raise ServerGoneError(f"the server at {self.url} does not answer ({error})") from None
             else:
                 if response.status not in _BUSY:
-                    return _read(method, path, response)
+                    return response
                 pause_s = next(busy_pauses_s, None)
                 if pause_s is None:
                     raise ServerGoneError(f"the server at {self.url} stays busy ({response.status})")

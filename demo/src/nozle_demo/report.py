@@ -1,6 +1,7 @@
 """The report: what was played, what it came to, and whether the identities hold; as text and as JSON."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from io import StringIO
@@ -188,23 +189,25 @@ def _margin_cells(row: MarginRow) -> tuple[str, ...]:
 
 def _render_identities(console: Console, report: Report) -> None:
     console.print()
-    console.rule("Identities, in exact decimals")
-    for identity in report.identities:
+    strangers = report.evidence.observed.strangers
+    left_out = f"(customers that the demonstration did not make are left out of its totals: {', '.join(strangers[:5])})"
+    for line in render_identities(report.identities, notes=(left_out,) if strangers else ()):
+        console.print(line, soft_wrap=True)
+
+
+def render_identities(identities: tuple[Identity, ...], notes: tuple[str, ...] = ()) -> Iterator[str]:
+    """The identities under a heading, each with both sides and what is wrong with it; notes; and how many are false."""
+    heading = " Identities, in exact decimals "
+    yield heading.center(_WIDTH, "─")
+    for identity in identities:
         verdict = "true " if identity.holds else "FALSE"
-        console.print(f"{verdict}  {identity.number:<3} {identity.sentence}")
-        console.print(f"           {_side(identity.left)} = {_side(identity.right)}", soft_wrap=True)
-        for fault in identity.faults:
-            console.print(f"           ! {fault}", soft_wrap=True)
-    if report.evidence.observed.strangers:
-        names = ", ".join(report.evidence.observed.strangers[:5])
-        console.print(f"(customers that the demonstration did not make are left out of its totals: {names})")
-    count = sum(not identity.holds for identity in report.identities)
-    console.print()
-    console.print(
-        f"All {len(report.identities)} identities are true."
-        if not count
-        else f"{count} identities are FALSE."
-    )
+        yield f"{verdict}  {identity.number:<3} {identity.sentence}"
+        yield f"           {_side(identity.left)} = {_side(identity.right)}"
+        yield from (f"           ! {fault}" for fault in identity.faults)
+    yield from notes
+    yield ""
+    count = sum(not identity.holds for identity in identities)
+    yield f"{count} identities are FALSE." if count else f"All {len(identities)} identities are true."
 
 
 def _side(parts: tuple[Part, ...]) -> str:

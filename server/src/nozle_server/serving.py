@@ -30,6 +30,8 @@ Notice = Callable[[str], None]
 
 EXAMPLE_CATALOG = Path("examples") / "ai-saas.yaml"
 ENV_FILE = "dev.env"
+# What `nozle-demo` ends with when it has reported: all its identities are true, or one is false.
+_CAME_TO_ITS_END = (0, 1)
 
 
 async def serve(settings: Settings, *, notice: Notice) -> None:
@@ -175,17 +177,24 @@ async def _apply_example(services: Services, environment: DevelopmentEnvironment
 async def _play_demonstration(
     settings: Settings, environment: DevelopmentEnvironment, trace: str | None, serving: "asyncio.Task[None]"
 ) -> None:
-    """Run the demonstration as what it is: a customer's program that knows the address and the key."""
+    """Run both acts of the demonstration as what they are: a customer's program that knows the address and the key."""
     program = Path(sys.executable).with_name("nozle-demo")
     command = str(program) if program.exists() else shutil.which("nozle-demo")
     if command is None:
         raise InvalidInput("the demonstration is not installed; DEMO=0 leaves it out")
-    arguments = ["--state-dir", str(settings.data_dir / "demo")]
-    if trace:
-        arguments += ["--trace", trace]
+    state = ["--state-dir", str(settings.data_dir / "demo")]
+    replay = [command, *state, *(["--trace", trace] if trace else [])]
+    # The second act turns the clock on by months, so it waits for a first one that came to its end, whatever its result.
+    if await _play(replay, environment, serving) in _CAME_TO_ITS_END:
+        await _play([command, "life", *state], environment, serving)
+
+
+async def _play(
+    command: list[str], environment: DevelopmentEnvironment, serving: "asyncio.Task[None]"
+) -> int:
+    """Run a program beside the server, which takes it along when it ends; its exit code."""
     player = await asyncio.create_subprocess_exec(
-        command,
-        *arguments,
+        *command,
         env={**os.environ, "NOZLE_URL": environment.url, "NOZLE_SECRET_KEY": environment.secret_key},
     )
     playing = asyncio.create_task(player.wait())
@@ -193,7 +202,7 @@ async def _play_demonstration(
     if not playing.done():
         with suppress(ProcessLookupError):
             player.send_signal(signal.SIGINT)
-        await playing
+    return await playing
 
 
 async def _until_told_to_stop() -> None:

@@ -1,5 +1,5 @@
-"""A newcomer's `make run`, as real processes on the embedded database: killed in the middle, started again, and
-checked to the last digit; then every event is sent a second time."""
+"""A newcomer's `make run`, as real processes on the embedded database: killed in the middle of either act, started again,
+and checked to the last digit; then every event is sent a second time."""
 
 import asyncio
 import json
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[3]
 COMMAND = (sys.executable, "-c", "from nozle_server.cli import main; main()", "dev")
 ROWS = 400
 KILLED_AFTER_ROWS = 150
+KILLED_AFTER_STEPS = 5
 # How long any single wait may take before the test is called stuck.
 PATIENCE_S = 80
 
@@ -96,6 +97,15 @@ class Newcomer:
         return sum(
             path.read_bytes().count(b"\n") - 1 for path in (self.data / "demo").glob("journal-*.jsonl")
         )
+
+    def steps_lived(self) -> int:
+        """Steps in the journal of the second act; its first line tells when it began."""
+        path = self.life / "life.jsonl"
+        return path.read_bytes().count(b"\n") - 1 if path.exists() else 0
+
+    @property
+    def life(self) -> Path:
+        return self.data / "demo" / "life"
 
     def finished(self) -> dict[str, Any] | None:
         path = self.data / "demo" / "finished.json"
@@ -194,8 +204,8 @@ async def newcomer(tmp_path: Path) -> AsyncIterator[Newcomer]:
 
 
 async def test_a_killed_demonstration_goes_on_and_every_total_is_exact(newcomer: Newcomer) -> None:
-    """I04, K01-K03, I01: kill -9 in the middle of the replay, the same command again, all identities true; a second
-    server refuses; all events sent again change nothing; SIGTERM leaves no process behind."""
+    """I04, K01-K03, I01: kill -9 in the middle of the replay and of the life after it, the same command again, all
+    identities true; a second server refuses; all events sent again change nothing; SIGTERM leaves no process behind."""
     first = await newcomer.run()
     await first.until(lambda: newcomer.rows_played() >= KILLED_AFTER_ROWS, "the middle of the trace")
     first.process.kill()
@@ -204,14 +214,25 @@ async def test_a_killed_demonstration_goes_on_and_every_total_is_exact(newcomer:
     assert newcomer.finished() is None
 
     second = await newcomer.run()
-    await second.until(lambda: "until Ctrl-C" in second.text, "the end of the demonstration")
+    await second.until(lambda: newcomer.steps_lived() >= KILLED_AFTER_STEPS, "the middle of the second act")
+    second.process.kill()
+    assert await second.end() == -signal.SIGKILL
     finished = newcomer.finished()
     assert finished is not None, second.text
     assert (finished["requests"], finished["identities_hold"]) == (ROWS, True), second.text
     assert finished["speed"]["requests"] < ROWS, "it began from the start"
-    report = json.loads((newcomer.data / "demo" / "report.json").read_text())
-    assert report["identities"], report
-    assert all(one["holds"] for one in report["identities"]), second.text
+    assert_all_hold(newcomer.data / "demo", second)
+    assert not (newcomer.life / "finished.json").exists()
+    lived = (newcomer.life / "life.jsonl").read_bytes()
+
+    third = await newcomer.run()
+    await third.until(lambda: "until Ctrl-C" in third.text, "the end of the demonstration")
+    assert_all_hold(newcomer.data / "demo", third)
+    assert_all_hold(newcomer.life, third)
+    assert (newcomer.life / "life.jsonl").read_bytes().startswith(lived), "it began from the start"
+    [pdf] = newcomer.life.glob("*.pdf")
+    assert pdf.read_bytes().startswith(b"%PDF-")
+    assert str(pdf) in third.text
 
     env_file = newcomer.data / "dev.env"
     assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
@@ -223,27 +244,36 @@ async def test_a_killed_demonstration_goes_on_and_every_total_is_exact(newcomer:
         "NOZLE_ORGANIZATION_ID",
     }
 
-    third = await newcomer.run()
-    assert await third.end() == 1
-    assert third.text.count("\n") == 1, third.text
+    fourth = await newcomer.run()
+    assert await fourth.end() == 1
+    assert fourth.text.count("\n") == 1, fourth.text
     assert newcomer.keys() == keys
 
     await asyncio.to_thread(_send_everything_again, Api(keys["NOZLE_URL"], keys["NOZLE_SECRET_KEY"]))
 
     assert newcomer.database_processes(), "the search finds no database, so it would prove nothing below"
-    second.process.send_signal(signal.SIGTERM)
-    assert await second.end() == 0, second.text
+    third.process.send_signal(signal.SIGTERM)
+    assert await third.end() == 0, third.text
     assert newcomer.database_processes() == []
+
+
+def assert_all_hold(folder: Path, run: Run) -> None:
+    """The report in this folder has identities, and all are true."""
+    report = json.loads((folder / "report.json").read_text())
+    assert report["identities"], report
+    assert all(one["holds"] for one in report["identities"]), run.text
 
 
 def _send_everything_again(api: Api) -> None:
     """I01: a replay of everything is told as one and moves nothing; other content under a known id is a 409."""
     events = api.events()
-    assert 200 < len(events) < ROWS, "the trace should have met limits: some calls denied, most stored"
+    played = [event for event in events if not event["transaction_id"].startswith("life-")]
+    assert 200 < len(played) < ROWS, "the trace should have met limits: some calls denied, most stored"
+    assert len(played) < len(events), "the second act has events too"
     customers = sorted({event["external_customer_id"] for event in events})
-    statuses = {event["billing_status"] for event in events}
+    statuses = {event["billing_status"] for event in played}
     assert statuses == {"counted"}
-    paid = sum(event["properties"].get("paid_by") == "credits" for event in events)
+    paid = sum(event["properties"].get("paid_by") == "credits" for event in played)
     assert paid, "no call was paid by credits"
     before = api.totals(customers)
     again = [

@@ -455,15 +455,12 @@ _FAULTS = {
         select id from invoices where org_id = $1 and total_amount_cents <> fees_amount_cents - coupons_amount_cents
             - progressive_billing_credit_amount_cents + taxes_amount_cents - credit_notes_amount_cents
             - prepaid_credit_amount_cents""",
-    "an event that is charged in advance has no fee, or more than one": """
-        select e.id from events e
-        join subscriptions s on s.org_id = e.org_id and s.id = e.subscription_id
-        join advance_arrivals a on a.org_id = e.org_id and a.subscription_id = e.subscription_id
-            and a.metric_id = e.metric_id
-        left join invoice_lines l on l.org_id = e.org_id and l.subscription_id = e.subscription_id
-            and l.metric_id = e.metric_id and l.event_transaction_id = e.transaction_id
-        where e.org_id = $1 and e.status = 'counted'
-        group by e.org_id, e.id having count(l.id) <> count(distinct l.charge_id)""",
+    "an event was charged in advance more than once by a charge": """
+        select event_transaction_id from invoice_lines where org_id = $1 and event_transaction_id is not null
+        group by subscription_id, charge_id, event_transaction_id having count(*) > 1""",
+    "a fee in advance has no event": """
+        select l.id from invoice_lines l where l.org_id = $1 and l.event_transaction_id is not null and not exists (
+            select 1 from event_ids e where e.org_id = l.org_id and e.transaction_id = l.event_transaction_id)""",
     "a progressive credit is more than the progressive invoices of its period charged": """
         select c.id from invoice_credits c
         join invoices i on i.org_id = c.org_id and i.id = c.invoice_id and i.status in ('draft', 'finalized')

@@ -276,6 +276,19 @@ async def test_late_usage_of_a_progressively_billed_period_is_corrected_once(wor
     await audit(world)
 
 
+async def test_a_wallet_pays_progressive_invoices_and_is_not_to_pay_their_usage_again(world: World) -> None:
+    await subscriber(world, 1000)
+    wallet = await world.a_wallet(granted_credits="50")
+    await world.at("2026-01-10").use("acme", 12)
+    await world.at("2026-01-11").use("acme", 3)
+    shown = (await world.get(f"/core/api/v1/wallets/{wallet['lago_id']}"))["wallet"]
+    assert (shown["balance_cents"], shown["ongoing_usage_balance_cents"]) == (3800, 300)
+    await world.turn("2026-02-01")
+    shown = (await world.get(f"/core/api/v1/wallets/{wallet['lago_id']}"))["wallet"]
+    assert shown["balance_cents"] == 3500
+    await audit(world)
+
+
 async def test_reaching_a_threshold_is_told(world: World) -> None:
     await subscriber(world, 1000)
     await world.use("acme", 10)

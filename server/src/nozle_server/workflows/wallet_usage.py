@@ -10,15 +10,18 @@ from uuid import UUID
 
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
+from nozle_server.core.periods import Period
 from nozle_server.core.rounding import to_cents
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
+from nozle_server.invoicing.amounts import progressive_shares, usage_cents
 from nozle_server.invoicing.model import InvoiceLine, InvoiceStatus
 from nozle_server.invoicing.operations import rate_usage
+from nozle_server.invoicing.progressive_store import invoices_of_period
 from nozle_server.invoicing.store import InvoiceFilter
 from nozle_server.subscriptions import store as subscriptions_store
-from nozle_server.subscriptions.model import Status
+from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.wallets.allocation import plan_usage
 from nozle_server.wallets.model import WalletLine
 from nozle_server.wallets.queries import list_live_wallets
@@ -63,8 +66,22 @@ async def _lines_to_pay(
             continue
         period = subscription.period_at(now, version.usage_interval)
         usage = await rate_usage(tx, seams, subscription, in_arrears, period, now)
+        if version.usage_thresholds:
+            usage = await _not_billed_yet(tx, subscription, period, usage)
         lines += await _with_taxes(tx, customer_id, version, usage)
     return lines
+
+
+async def _not_billed_yet(
+    tx: Tx, subscription: Subscription, period: Period, usage: Sequence[InvoiceLine]
+) -> list[InvoiceLine]:
+    """The usage less what progressive invoices of its period charged."""
+    earlier = await invoices_of_period(tx, subscription.org_id, subscription.id, period.start)
+    charged = min(sum(one.charged_cents for one in earlier), usage_cents(usage))
+    return [
+        replace(line, amount_cents=line.amount_cents - share)
+        for line, share in zip(usage, progressive_shares(usage, charged), strict=True)
+    ]
 
 
 async def _with_taxes(

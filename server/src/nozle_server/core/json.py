@@ -42,9 +42,15 @@ def _plain(value: object) -> object:
     if kind in _AS_THEY_ARE:
         return value
     if kind is dict:
-        return {key: _plain(item) for key, item in value.items()}  # type: ignore[attr-defined]
+        return {
+            key: item if type(item) in _AS_THEY_ARE else _plain(item)
+            for key, item in value.items()  # type: ignore[attr-defined]
+        }
     if kind is list or kind is tuple:
-        return [_plain(item) for item in value]  # type: ignore[attr-defined]
+        return [
+            item if type(item) in _AS_THEY_ARE else _plain(item)
+            for item in value  # type: ignore[attr-defined]
+        ]
     if isinstance(value, Decimal):
         return msgspec.Raw(to_plain(value).encode())
     if isinstance(value, datetime):

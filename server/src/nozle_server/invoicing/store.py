@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,8 @@ from nozle_server.invoicing.model import (
 _PARTS = ("lines", "subscriptions", "credits")
 INVOICE_COLUMNS = tuple(field.name for field in fields(Invoice) if field.name not in _PARTS)
 LINE_COLUMNS = tuple(field.name for field in fields(InvoiceLine))
+_STEPS, _LINE_TAXES = LINE_COLUMNS.index("steps"), LINE_COLUMNS.index("applied_taxes")
+_read_line = attrgetter(*LINE_COLUMNS)
 _SUBSCRIPTION_COLUMNS = tuple(field.name for field in fields(InvoiceSubscription))
 _TAX_COLUMNS = tuple(field.name for field in fields(AppliedTax))
 _CREDIT_COLUMNS = tuple(field.name for field in fields(InvoiceCredit))
@@ -105,8 +108,10 @@ def taxes_to_json(taxes: Sequence[AppliedTax]) -> list[dict[str, Any]]:
 
 
 def _line_values(line: InvoiceLine) -> list[Any]:
-    changed = {"steps": list(line.steps), "applied_taxes": taxes_to_json(line.applied_taxes)}
-    return [changed[name] if name in changed else getattr(line, name) for name in LINE_COLUMNS]
+    values = list(_read_line(line))
+    values[_STEPS] = list(line.steps)
+    values[_LINE_TAXES] = taxes_to_json(line.applied_taxes)
+    return values
 
 
 def _invoice_values(invoice: Invoice) -> list[Any]:

@@ -13,6 +13,7 @@ from lago_python_client.models.charge import Charge, ChargeFilter, ChargeOverrid
 from lago_python_client.models.coupon import Coupon, CouponsList
 from lago_python_client.models.customer import Customer
 from lago_python_client.models.event import BatchEvent, Event
+from lago_python_client.models.fee import Fee
 from lago_python_client.models.fixed_charge import FixedCharge, FixedChargeProperties
 from lago_python_client.models.invoice import InvoicePreview
 from lago_python_client.models.plan import Plan, PlanOverrides
@@ -201,6 +202,13 @@ def test_usage(shop: Shop) -> None:
         {"charge_id": usage.charge.lago_id},
     ):
         assert customers.current_usage("acme", "team", **narrowed).charges_usage == [usage]
+    for other in (
+        {"charge_code": "other"},
+        {"billable_metric_code": "other"},
+        {"charge_id": usage.billable_metric.lago_id},
+        {"group": {"region": "eu"}},
+    ):
+        assert customers.current_usage("acme", "team", **other).amount_cents == 0
     projected = customers.projected_usage("acme", "team")
     shows(projected, amount_cents=1100)
     [projection] = projected.charges_usage
@@ -233,6 +241,35 @@ def test_what_an_event_would_cost(shop: Shop) -> None:
     shows(fee.item, type="charge", code="things")
     with refused(404, "event_not_found"):
         shop.lago.events.find("maybe")
+
+
+@pytest.mark.usefixtures("pro")
+def test_a_fee_without_an_invoice_is_paid_by_itself(shop: Shop) -> None:
+    [metric] = [one for one in shop.core("/billable_metrics")["billable_metrics"] if one["code"] == "things"]
+    at_once = Charge(
+        billable_metric_id=metric["lago_id"],
+        code="at_once",
+        charge_model="standard",
+        pay_in_advance=True,
+        invoiceable=False,
+        properties={"amount": "2.5"},
+    )
+    shop.lago.plan_charges.create("pro", at_once)
+    shop.lago.subscriptions.create(SUBSCRIBED)
+    for id in ("paid", "waived"):
+        shop.lago.events.create(
+            Event(transaction_id=id, external_subscription_id="team", code="things", properties={"n": 3})
+        )
+    fees = shop.lago.fees
+    [paid] = listed(fees.find_all({"event_transaction_id": "paid"}), "fees")
+    shows(paid, amount_cents=750, invoiceable=False, pay_in_advance=True, lago_invoice_id=None)
+    changed = fees.update(Fee(payment_status="succeeded"), paid.lago_id)
+    shows(changed, payment_status="succeeded", lago_id=paid.lago_id)
+    assert changed.succeeded_at is not None
+    [waived] = listed(fees.find_all({"event_transaction_id": "waived"}), "fees")
+    shows(fees.destroy(waived.lago_id), lago_id=waived.lago_id)
+    with refused(404, "fee_not_found"):
+        fees.find(waived.lago_id)
 
 
 @pytest.mark.usefixtures("pro")

@@ -49,8 +49,9 @@ _LAST_SECOND = timedelta(seconds=1)
 
 
 class CurrentUsageQuery(msgspec.Struct):
-    """`filter_by_group` is a JSON object of pricing group keys to values; `full_usage` looks at the subscription's whole
-    life."""
+    """`charge_id`, `charge_code`, `billable_metric_code` and `group[key]` narrow what is shown; the older names begin with
+    `filter_by_`, of which `filter_by_group` is a JSON object of pricing group keys to values. `full_usage` looks at the
+    subscription's whole life."""
 
     external_subscription_id: str | None = None
     apply_taxes: bool = True
@@ -58,6 +59,7 @@ class CurrentUsageQuery(msgspec.Struct):
     filter_by_charge_code: str | None = None
     filter_by_metric_code: str | None = None
     filter_by_group: str | None = None
+    group: dict[str, str] = msgspec.field(default_factory=dict)
     full_usage: bool = False
 
 
@@ -125,7 +127,7 @@ async def _metric_code(call: Call, code: str) -> str | None:
 
 async def show_current(call: Call) -> object:
     query: CurrentUsageQuery = call.query
-    group = _group(query.filter_by_group)
+    group = {**_group(query.filter_by_group), **{key: [value] for key, value in query.group.items()}}
     usage = await _usage(
         call,
         query.external_subscription_id,
@@ -488,6 +490,11 @@ ENDPOINTS = (
         description="Priced as the invoice will price it, minimums aside. 405 `no_active_subscription`.",
         tag="Usage",
         query=CurrentUsageQuery,
+        query_aliases={
+            "charge_id": "filter_by_charge_id",
+            "charge_code": "filter_by_charge_code",
+            "billable_metric_code": "filter_by_metric_code",
+        },
         reply_schema=shape(customer_usage=ANY_OBJECT),
         errors=(404, 405, 422),
         snapshot=True,

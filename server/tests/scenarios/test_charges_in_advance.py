@@ -286,6 +286,19 @@ async def test_events_at_once_with_a_change_of_plan_lose_nothing(world: World) -
     await audit(world)
 
 
+@pytest.mark.parametrize(("old", "new"), [(True, True), (True, False), (False, True)])
+async def test_an_event_ahead_of_a_change_of_plan_is_paid_once(world: World, old: bool, new: bool) -> None:
+    """By the plan that charged it when it came, else by the one that it belongs to."""
+    await subscriber(world, charge(pay_in_advance=old))
+    price = {"amount": "3"}
+    await world.a_plan(code="max", amount_cents=100, charges=[charge(pay_in_advance=new, properties=price)])
+    await world.at("2026-01-10").use("acme", 1, timestamp="2026-01-10T20:00:00Z")
+    await world.at("2026-01-10T10:00:00Z").change_plan("acme", "max")
+    await world.turn("2026-02-01")
+    assert [amount for amount in await amounts(world) if amount] == [100 if old else 300]
+    await audit(world)
+
+
 MODELS: list[tuple[str, dict[str, Any]]] = [
     ("standard", {"amount": "0.333"}),
     ("graduated", GRADUATED),

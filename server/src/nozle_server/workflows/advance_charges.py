@@ -10,13 +10,13 @@ https://getlago.com/docs/guide/plans/charges/arrears-vs-advance
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from nozle_server.catalog import plan_store
-from nozle_server.catalog.model import Charge, PlanVersion
+from nozle_server.catalog.model import Charge, Metric, PlanVersion
 from nozle_server.core.periods import Period
 from nozle_server.customers import store as customers_store
 from nozle_server.infra.change_bus import Change
@@ -149,21 +149,48 @@ async def charge_events(
     *,
     stored: Sequence[EventRecord],
     charged: Mapping[Turn, Charged],
-    facts: EventFacts,
+    metrics: Mapping[str, Metric],
     now: datetime,
 ) -> None:
-    """Charge newly stored events, whose turn it is, in their order."""
+    """Charge newly stored events, whose turn it is, in their order. `metrics` are theirs, by code."""
     pricing = EventPricing(tx, seams)
     for event in stored:
         if (one := charged.get(_turn(event))) is None or event.quantity is None:
             continue
-        known = facts.subscriptions.by_id[one.subscription.id]
-        period = one.subscription.period_at(event.occurred_at, known.interval)
+        period = one.subscription.period_at(event.occurred_at, one.version.usage_interval)
         if event.status == "late" and not one.subscription.bills(period):
             continue
         for charge in one.charges:
-            line = await pricing.line(one, charge, period, event, facts, now)
+            line = await pricing.line(one, charge, metrics[event.code], period, event, now)
             await _charge(tx, seams, one, charge, period, line, now)
+
+
+async def charge_taken_over(
+    tx: Tx,
+    seams: Seams,
+    *,
+    subscription: Subscription,
+    events: Sequence[EventRecord],
+    metrics: Mapping[str, Metric],
+    now: datetime,
+) -> None:
+    """Charge stored events that a subscription took over from the one before it, which had not charged them."""
+    version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
+    arrived = sorted(
+        (replace(event, subscription_id=subscription.id) for event in events),
+        key=lambda event: (event.received_at, event.id),
+    )
+    charged: dict[Turn, Charged] = {}
+    for event in arrived:
+        charges = tuple(
+            one for one in version.charges if one.pay_in_advance and one.metric_id == event.metric_id
+        )
+        if charges:
+            charged[_turn(event)] = Charged(subscription, version, charges)
+    if charged:
+        await customers_store.lock_many_now(tx, subscription.org_id, [subscription.customer_id])
+        await advance_store.hold_turns(tx, subscription.org_id, sorted(charged))
+        await charge_events(tx, seams, stored=arrived, charged=charged, metrics=metrics, now=now)
 
 
 class EventPricing:
@@ -178,14 +205,13 @@ class EventPricing:
         self,
         one: Charged,
         charge: Charge,
+        metric: Metric,
         period: Period,
         event: EventRecord,
-        facts: EventFacts,
         now: datetime,
     ) -> InvoiceLine:
         """The fee of a stored event, before taxes and on no invoice. Reads all usage of the period once."""
         subscription = one.subscription
-        metric = facts.metrics[event.code]
         earlier = await self._earlier(subscription) if metric.recurring else ()
         window = invoice_lines.usage_window(subscription, period, earlier)
         price = invoice_lines.event_price(charge, metric, window, event)

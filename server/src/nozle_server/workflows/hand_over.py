@@ -2,7 +2,7 @@
 
 An event may be dated up to a day ahead, and counts for the subscription that runs when it comes in. If that one ends before
 the event's own instant, the event belongs to what follows it, as it would had it come in then; where nothing follows it is
-flagged as such an event would be. Nothing is dropped in silence.
+flagged as such an event would be. Nothing is dropped in silence. What was charged in advance stays where it was charged.
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from nozle_server.infra.seams import Seams
 from nozle_server.metering.counting import Counted, plan_changes
 from nozle_server.subscriptions.model import Subscription
 from nozle_server.workflows import hand_over_store as store
+from nozle_server.workflows.advance_charges import charge_taken_over
 
 
 async def hand_over_events(
@@ -28,9 +29,11 @@ async def hand_over_events(
     version = await plan_store.get_plan_version(tx, org_id, old.plan_version_id)
     emptied = {}
     gained = []
+    metrics = {}
     for event in taken:
         assert event.metric_id is not None, "a counted event has a metric"
         metric = await metric_store.get_metric_by_id(tx, org_id, event.metric_id)
+        metrics[event.code] = metric
         if metric.recurring:
             continue  # counted for the whole chain, for ever
         period = _endless(old).period_at(event.occurred_at, version.usage_interval)
@@ -45,6 +48,8 @@ async def hand_over_events(
         for event in await store.counted_within(tx, org_id, old.id, metric.id, period.start, period.end):
             left.append(Counted(event, metric, old.id, period.start))
     await seams.usage_store.count(tx, org_id, plan_changes([*left, *gained]))
+    if to is not None:
+        await charge_taken_over(tx, seams, subscription=_endless(to), events=taken, metrics=metrics, now=at)
 
 
 def _endless(subscription: Subscription) -> Subscription:

@@ -11,7 +11,7 @@ async def take_over(
     tx: Tx, org_id: UUID, subscription_id: UUID, at: datetime, *, to: UUID | None
 ) -> list[EventRecord]:
     """Counted events of a subscription from `at` on become those of `to`, or nobody's; as they were before. Metrics that
-    carry their quantity over stay with the subscription that nobody follows."""
+    carry their quantity over stay with the subscription that nobody follows, and so do events that it has charged."""
     rows = await tx.fetch(
         f"""
         with used as (
@@ -20,6 +20,8 @@ async def take_over(
             select {EVENT_COLUMNS} from events e
             where e.org_id = $1 and e.subscription_id = $2 and e.occurred_at >= $3 and e.status = 'counted'
               and e.metric_id = any(array(select id from used))
+              and not exists (select 1 from invoice_lines l where l.org_id = $1 and l.subscription_id = $2
+                and l.event_transaction_id = e.transaction_id)
         ), changed as (
             update events e set subscription_id = $4,
                 status = case when $4::uuid is null then 'unmatched' else e.status end,

@@ -86,7 +86,7 @@ async def ingest(
     watched = await progress_watched(tx, org_id, subscriptions, versions)
     await usage_changed(tx, org_id, subscriptions, now, watched)
     if charged:
-        await charge_events(tx, seams, stored=stored, charged=charged, facts=facts, now=now)
+        await charge_events(tx, seams, stored=stored, charged=charged, metrics=facts.metrics, now=now)
     await _cost_tiers(tx, org_id, stored, facts)
     return answers
 

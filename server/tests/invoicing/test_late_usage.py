@@ -136,16 +136,36 @@ async def test_a_fee_is_explained_with_its_events_and_its_steps(world: World) ->
     assert [one["transaction_id"] for one in found["usage"]["events"]] == ["a", "b"]
     assert found["amount_cents"] == 1000 + 250 + 300
     assert sum(step["amount_cents"] for step in found["steps"]) == found["amount_cents"]
-    assert "0-10: 10 units at 1 USD each: 10 USD." in [
-        text.replace(" and a flat 0 USD", "") for text in found["sentences"]
+    assert found["sentences"][1:6] == [
+        "2 events, summed up: 15 units.",
+        "The price is graduated.",
+        "0-10: 10 units at 1.00 USD each: 10.00 USD.",
+        "From 11 on: 5 units at 0.50 USD each and a flat 3.00 USD: 5.50 USD.",
+        "That is 15.50 USD exactly.",
     ]
-    assert "That is 15.5 USD exactly." in found["sentences"]
     assert found["price"]["charge_model"] == "graduated"
     paged = (await world.get(f"/core/api/v1/fees/{fee['lago_id']}/explanation", per_page=1, page=2))[
         "explanation"
     ]
     assert [one["transaction_id"] for one in paged["usage"]["events"]] == ["b"]
     assert (await world.call("GET", "/core/api/v1/fees/nothing/explanation")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("currency", "told"), [("JPY", "1500 JPY"), ("USD", "1500.00 USD"), ("KWD", "1500.000 KWD")]
+)
+async def test_amounts_are_told_with_the_decimals_of_their_currency(
+    world: World, currency: str, told: str
+) -> None:
+    await subscriber(world, charge(), amount_currency=currency)
+    await world.use("acme", 1500)
+    await world.turn("2026-02-01")
+    invoice = await world.get(f"/core/api/v1/invoices/{await first_invoice(world)}")
+    fee = invoice["invoice"]["fees"][-1]
+    found = (await world.get(f"/core/api/v1/fees/{fee['lago_id']}/explanation"))["explanation"]
+    assert "1 event, summed up: 1500 units." in found["sentences"]
+    assert f"That is {told} exactly." in found["sentences"]
+    assert found["invoice"]["sentences"][-1] == f"To be paid: {told}."
 
 
 async def test_what_becomes_cheaper_is_given_back_by_a_credit_note(world: World) -> None:

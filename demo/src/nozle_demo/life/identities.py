@@ -25,12 +25,18 @@ def check_life(facts: dict[str, Json], seen: LifeObserved, expected: LifeExpecte
 
 def _invoices(seen: LifeObserved, expected: LifeExpected) -> Iterator[Identity]:
     parts = ("fees", "coupons", "taxes", "credits")
-    total = Comparison("1", "total = fees - coupons + taxes - credits", left=("totals",), right=parts)
-    own = Comparison("2", "invoiced = worked out here by hand", left=("invoiced",), right=("worked out",))
-    coupons = Comparison("3", "coupons = their part of the fees", left=("given",), right=("worked out",))
-    taxes = Comparison("4", "taxes = 20 % of the fees less coupons", left=("taxed",), right=("worked out",))
+    total = Comparison("1", "total = fees - coupons + taxes - credits (cents)", left=("totals",), right=parts)
+    own = Comparison(
+        "2", "invoiced = worked out here by hand (cents)", left=("invoiced",), right=("worked out",)
+    )
+    coupons = Comparison(
+        "3", "coupons = their part of the fees (cents)", left=("given",), right=("worked out",)
+    )
+    taxes = Comparison(
+        "4", "taxes = 20 % of the fees less coupons (cents)", left=("taxed",), right=("worked out",)
+    )
     steps = Comparison(
-        "5", "exact fees = the steps of their explanations", left=("fees",), right=("explained",)
+        "5", "exact fees = the steps of their explanations (cents)", left=("fees",), right=("explained",)
     )
     for name, invoice in seen.every_invoice():
         item = f"{name}, {invoice.number}"
@@ -55,7 +61,7 @@ def _invoices(seen: LifeObserved, expected: LifeExpected) -> Iterator[Identity]:
 
 def _preview(shown: Json, seen: LifeObserved) -> Identity:
     same = Comparison(
-        "6", "the preview of the upgrade = its invoice", left=("to be paid",), right=("invoiced",)
+        "6", "the preview of the upgrade = its invoice (cents)", left=("to be paid",), right=("invoiced",)
     )
     invoice, note = _of_upgrade(shown, seen), seen.credit_notes[ADA][0]
     same.add("to be paid", (int(shown["amount_due_now_cents"]),), (invoice.total_cents,))
@@ -74,7 +80,10 @@ def _of_upgrade(shown: Json, seen: LifeObserved) -> LifeInvoice:
 def _in_advance(seen: LifeObserved, expected: LifeExpected) -> Identity:
     """Ada paid for a month of Starter and changed in its midst, Cleo for one of Pro and left."""
     split = Comparison(
-        "7", "paid in advance = credited + kept for the days used", left=("paid",), right=("credited", "kept")
+        "7",
+        "paid in advance = credited + kept for the days used (cents)",
+        left=("paid",),
+        right=("credited", "kept"),
     )
     for name, kept in ((ADA, expected.ada_kept_cents), (CLEO, expected.cleo_kept_cents)):
         first, note = seen.invoices[name][0], seen.credit_notes[name][0]
@@ -88,7 +97,7 @@ def _in_advance(seen: LifeObserved, expected: LifeExpected) -> Identity:
 
 def _wallet(seen: LifeObserved) -> Identity:
     wallet = Comparison(
-        "8", "put into the wallet = used on invoices + left", left=("put in",), right=("used", "left")
+        "8", "put into the wallet = used on invoices + left (cents)", left=("put in",), right=("used", "left")
     )
     used = sum(invoice.wallet_cents for invoice in seen.invoices[EMIL])
     wallet.add(EMIL, (seen.topped_up_cents,), (used, seen.wallet_cents))
@@ -98,7 +107,7 @@ def _wallet(seen: LifeObserved) -> Identity:
 def _late(shown: Json, seen: LifeObserved, expected: LifeExpected) -> Identity:
     late = Comparison(
         "9",
-        "late calls: what was to come = the correction = the tiers walked again",
+        "late calls: what was to come = the correction = the tiers walked again (cents)",
         left=("was to come",),
         right=("corrected",),
     )

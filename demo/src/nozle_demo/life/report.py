@@ -136,6 +136,7 @@ class _Telling:
         yield f"{_MARGIN}as PDF: {self._report.pdf}"
         yield _dated(self._at(1, 12), "buys a setup, once; coupons are for plans")
         yield from _invoice(setup)
+        yield from _why(_fee(setup, "add_on"))
         yield _dated(self._at(2, 1), "the third month, the coupon's last")
         yield from _invoice(last)
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nozle_server.core.money import to_major
+from nozle_server.core.money import exponent, to_major
 from nozle_server.core.numbers import to_plain
 from nozle_server.invoicing.model import CreditKind, Invoice, InvoiceLine, LineKind
 
@@ -63,7 +63,10 @@ class _Money:
     currency: str
 
     def __call__(self, cents: object) -> str:
-        return f"{to_plain(to_major(Decimal(str(cents)), self.currency))} {self.currency}"
+        """All decimals that there are, and no fewer than the currency has."""
+        whole, _, fraction = to_plain(to_major(Decimal(str(cents)), self.currency)).partition(".")
+        fraction = fraction.ljust(exponent(self.currency), "0")
+        return f"{whole}.{fraction} {self.currency}" if fraction else f"{whole} {self.currency}"
 
 
 def _subject(line: InvoiceLine, context: Context) -> str:
@@ -94,7 +97,8 @@ def _usage(line: InvoiceLine, context: Context) -> list[str]:
     if line.kind is not LineKind.CHARGE or line.true_up_of:
         return []
     how = _AGGREGATIONS.get(context.aggregation or "", "aggregated")
-    text = f"{line.events_count} events, {how}: {to_plain(line.units)} units"
+    events = "1 event" if line.events_count == 1 else f"{line.events_count} events"
+    text = f"{events}, {how}: {_units(line.units)}"
     if context.filter_values:
         wanted = "; ".join(f"{key} is {' or '.join(values)}" for key, values in context.filter_values.items())
         text += f", of those where {wanted}"
@@ -127,7 +131,15 @@ def _amount(words: str) -> Callable[[Step, InvoiceLine, _Money], str]:
 
 
 def _label(step: Step) -> str:
-    return f"{step['label']}: " if step.get("label") else ""
+    """Which tier; the last one has no end."""
+    label = step.get("label") or ""
+    if label.endswith("-"):
+        return f"From {label[:-1]} on: "
+    return f"{label}: " if label else ""
+
+
+def _units(quantity: Decimal) -> str:
+    return "1 unit" if quantity == 1 else f"{to_plain(quantity)} units"
 
 
 def _free(step: Step, line: InvoiceLine, money: _Money) -> str:
@@ -143,6 +155,12 @@ def _percentage(step: Step, line: InvoiceLine, money: _Money) -> str:
         f"{_label(step)}{to_plain(Decimal(str(step['units'])))} {money.currency} of transactions, at"
         f" {money(step['unit_price_cents'])} for each of them: {money(step['amount_cents'])}."
     )
+
+
+def _add_on(step: Step, line: InvoiceLine, money: _Money) -> str:
+    del line
+    units = to_plain(Decimal(str(step["units"])))
+    return f"{units} of it at {money(step['unit_amount_cents'])} each: {money(step['amount_cents'])}."
 
 
 def _fixed_fee(step: Step, line: InvoiceLine, money: _Money) -> str:
@@ -220,6 +238,7 @@ _SENTENCES: Mapping[str, Callable[[Step, InvoiceLine, _Money], str]] = {
     "volume_tier": _priced("units"),
     "packages": _priced("packages"),
     "percentage": _percentage,
+    "add_on": _add_on,
     "fixed_fee": _fixed_fee,
     "dynamic": _amount("The sum of the prices that the events brought with them"),
     "transaction_minimum": _amount("Added where an event's price was below its minimum"),

@@ -147,8 +147,8 @@ ENDPOINTS = (
                     "sentences": [
                         "Usage of LLM tokens on Pro, version 1, for 2026-01-01 00:00 UTC up to 2026-02-01 00:00 UTC.",
                         "3 events, summed up: 1500 units.",
-                        "1500 units at 0.01 USD each: 15 USD.",
-                        "That is 15 USD exactly.",
+                        "1500 units at 0.01 USD each: 15.00 USD.",
+                        "That is 15.00 USD exactly.",
                         "No tax applies.",
                     ],
                     "amount_cents": 1500,

@@ -176,3 +176,42 @@ async def test_thresholds_of_wallets_are_looked_at_in_real_time(fresh_database: 
     assert drain.organizations == [worlds[0].org_id]
     due_kinds = [await world.fetch("select kind from due_items where org_id = $1") for world in worlds]
     assert [[row["kind"] for row in rows] for rows in due_kinds] == [["wallet_threshold"], []]
+
+
+class SlowlyDrained(Drained):
+    """Takes until it is let go, and counts how many are at it at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+        self.at_once = self.most_at_once = 0
+
+    async def __call__(self, org_id: UUID) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await super().__call__(org_id)
+        await self.go_on.wait()
+        self.at_once -= 1
+
+
+async def test_an_organization_is_drained_by_one_job_at_a_time_and_once_more_for_one_that_comes_meanwhile(
+    fresh_database: Database,
+) -> None:
+    org_id = new_id()
+    drain = SlowlyDrained()
+    async with working(fresh_database, drain):
+        for key in ("first", "second", "third"):
+            async with fresh_database.transaction() as tx:
+                await enqueue(tx, due.DRAIN_DUE, org_id.bytes, dedupe_key=key)
+            await asyncio.wait_for(drain.called.wait(), 5)
+        left = 3
+        async with asyncio.timeout(10):
+            while left > 1:  # the others have left it to the first
+                await asyncio.sleep(0.01)
+                async with fresh_database.connection() as connection:
+                    left = await connection.fetchval(
+                        "select count(*) from pgqueuer where entrypoint = 'drain_due'"
+                    )
+        drain.go_on.set()
+    assert drain.organizations == [org_id, org_id]
+    assert drain.most_at_once == 1

@@ -23,6 +23,8 @@ class Worker:
         self._database = database
         self._clock = clock
         self._drain = drain
+        self._draining: set[UUID] = set()
+        self._again: set[UUID] = set()
         queue.register(due.DRAIN_DUE, self._drain_due)
         queue.register("sweep", self._sweep)
         queue.register("prune", self._prune)
@@ -35,7 +37,22 @@ class Worker:
         queue.every("partitions", "47 */6 * * *")
 
     async def _drain_due(self, payload: bytes) -> None:
-        await self._drain(UUID(bytes=payload))
+        """Drain an organization; where this process does already, that goes on with what this job is for.
+
+        Two at once would wait for each other's locks, and give up. A death in the middle loses nothing: the job that was
+        at it is taken over.
+        """
+        org_id = UUID(bytes=payload)
+        self._again.add(org_id)
+        if org_id in self._draining:
+            return
+        self._draining.add(org_id)
+        try:
+            while org_id in self._again:
+                self._again.discard(org_id)
+                await self._drain(org_id)
+        finally:
+            self._draining.discard(org_id)
 
     async def _sweep(self, _: bytes) -> None:
         async with self._database.transaction() as tx:

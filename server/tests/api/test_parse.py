@@ -158,6 +158,8 @@ def test_reads_query_strings(query: bytes, search: Search) -> None:
         b"customer_id=a&page=",
         b"customer_id=a&since=NaN",
         b"customer_id=a&%00=1",
+        b"customer_id=a&page=null",
+        b"customer_id=a&since=Null",
     ],
 )
 def test_refuses_query_strings(query: bytes) -> None:

@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import zlib
 from typing import Any
 from urllib.parse import quote
@@ -14,16 +15,28 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.meta import TestPhase
 
 _IDS: dict[str, list[str]] = json.loads(os.environ["NOZLE_FUZZ_IDS"])
+# Which kind of object `{id}`, `{code}` or `{external_id}` names, by the part of the path that stands before it.
 _OF_PATH = {
-    "/credits/": "customer_id",
-    "/cost-models/": "cost_model_id",
-    "/invoices/": "invoice_id",
-    "/billable_metrics/": "metric_code",
-    "/features/": "feature",
-    "/plans/": "plan_code",
-    "/events/": "metric_code",
+    "add_ons": {"code": "add_on_code"},
+    "alerts": {"code": "alert_code"},
+    "billable_metrics": {"code": "metric_code"},
+    "cost-models": {"id": "cost_model_id"},
+    "coupons": {"code": "coupon_code"},
+    "credit_notes": {"id": "credit_note_id"},
+    "credits": {"id": "customer_id"},
+    "customers": {"external_id": "customer_id"},
+    "events": {"code": "metric_code"},
+    "features": {"code": "feature"},
+    "fees": {"id": "fee_id"},
+    "invoices": {"id": "invoice_id"},
+    "payments": {"id": "payment_id"},
+    "plans": {"code": "plan_code"},
+    "subscriptions": {"external_id": "subscription_id", "id": "subscription_id"},
+    "taxes": {"code": "tax_code"},
+    "wallet_transactions": {"id": "wallet_transaction_id"},
+    "wallets": {"code": "wallet_code", "id": "wallet_id"},
 }
-_HOLDERS = ("event", "customer", "plan", "feature", "billable_metric")
+_PARTS_BEFORE = re.compile(r"/([\w-]+)(?:/\{(\w+)\})?")
 
 
 @schemathesis.hook
@@ -43,9 +56,7 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> sche
         (ParameterLocation.BODY, case.body),
     ):
         if isinstance(container, dict) and not chained and not case.meta.is_negative_at(location):
-            for holder in (container, *(container.get(name) for name in _HOLDERS)):
-                if isinstance(holder, dict):
-                    _name_real_ones(case, holder, draw, in_path=location is ParameterLocation.PATH)
+            _name_real_ones(case, container, draw, in_path=location is ParameterLocation.PATH)
     if not case.meta.is_negative_at(ParameterLocation.HEADER) and draw.of(4):
         case.headers.pop("Idempotency-Key", None)
     return case
@@ -68,14 +79,21 @@ def _name_real_ones(case: schemathesis.Case, holder: dict[str, Any], draw: _Draw
         if known and isinstance(value, str) and draw.of(2):
             real = known[draw.of(len(known))]
             holder[name] = quote(real, safe="") if in_path else real
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                _name_real_ones(case, inner, draw, in_path=in_path)
 
 
 def _meaning(case: schemathesis.Case, name: str) -> str:
-    """Which kind of object a name means: `{id}` and `{code}` tell only with the path around them."""
-    if name in ("id", "code"):
-        path = case.operation.path + "/"
-        return next((meaning for part, meaning in _OF_PATH.items() if part in path), name)
-    return name
+    """Which kind of object a name means: `{id}` and `{code}` tell only with the path before them, and in a body with
+    what the path ends in."""
+    last = name
+    for part, parameter in _PARTS_BEFORE.findall(case.operation.path):
+        meaning = _OF_PATH.get(part, {}).get(name)
+        if meaning and parameter == name:
+            return meaning
+        last = meaning or last
+    return last
 
 
 @schemathesis.check

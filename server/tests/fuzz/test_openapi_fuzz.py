@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from fuzz.served import Served, Tenant
 pytestmark = [pytest.mark.database, pytest.mark.slow]
 
 SEED = int(os.environ.get("NOZLE_FUZZ_SEED", "20260115"))
-# Every phase but the stateful one, which has a test of its own (and nothing to follow where a key can make nothing).
-UNSTATED = ("--phases", "examples,coverage,fuzzing")
+# The stateful phase has a test of its own (and nothing to follow where a key can make nothing), the coverage phase too.
+UNSTATED = ("--phases", "examples,fuzzing")
 CLOCK = r"/test-clock$"
+SAMPLED_PATHS = int(os.environ.get("NOZLE_FUZZ_PATHS", "8"))
 # Seconds that one run may take before something is plainly stuck; a run takes 5 to 40.
-STUCK_AFTER_S = 240
+STUCK_AFTER_S = 240 if SAMPLED_PATHS < 100 else 3600
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,25 @@ async def stage(served: Served) -> Stage:
         "charge_model": "standard",
         "properties": {"amount": "0.001"},
     }
+    await post("/core/api/v1/taxes", {"tax": {"code": "vat", "name": "VAT", "rate": 20}})
+    add_on = {"code": "setup", "name": "Setup", "amount_cents": 1000, "amount_currency": "USD"}
+    for code in ("setup", "spare"):
+        await post("/core/api/v1/add_ons", {"add_on": {**add_on, "code": code}})
+    coupon = {"code": "ten", "name": "Ten", "coupon_type": "percentage", "percentage_rate": 10}
+    how_often = {"frequency": "forever", "expiration": "no_expiration"}
+    for code in ("ten", "spare"):
+        await post("/core/api/v1/coupons", {"coupon": {**coupon, **how_often, "code": code}})
+    fixed = {
+        "add_on_code": "setup",
+        "code": "setup",
+        "charge_model": "standard",
+        "properties": {"amount": "1"},
+    }
     plan = {"code": "pro", "interval": "monthly", "amount_cents": 4900, "credits": 10, "charges": [charge]}
+    plan |= {"fixed_charges": [{**fixed, "units": 2}], "tax_codes": ["vat"]}
     await post("/core/api/v1/plans", {"plan": {**plan, "entitlements": {"chat": {"limit": None}}}})
-    await post("/core/api/v1/plans", {"plan": {**plan, "code": "spare", "charges": []}})
+    spare_plan = {**plan, "code": "spare", "charges": [], "fixed_charges": []}
+    await post("/core/api/v1/plans", {"plan": spare_plan})
     cost_models = [
         await post(
             "/api/v1/cost-models", {"name": name, "metric_code": "llm_tokens", "cost_per_unit_cents": 0.1}
@@ -79,7 +97,33 @@ async def stage(served: Served) -> Stage:
         "properties": {"model": "gpt-4o", "input_tokens": 300, "output_tokens": 44},
     }
     await post("/api/v1/events", event)
+    applied = {"external_customer_id": "cust_123", "coupon_code": "ten"}
+    applied = await post("/core/api/v1/applied_coupons", {"applied_coupon": applied})
+    wallet = {"external_customer_id": "cust_123", "rate_amount": 1, "currency": "USD", "granted_credits": 5}
+    wallets = [
+        (await post("/core/api/v1/wallets", {"wallet": {**wallet, "code": code}}))["wallet"]
+        for code in ("prepaid", "spare")
+    ]
+    alert = {"code": "usage", "alert_type": "current_usage_amount", "thresholds": [{"value": 100}]}
+    alerts = f"/core/api/v1/subscriptions/{subscription['subscription_id']}/alerts"
+    await post(alerts, {"alert": alert})
     await post("/api/v1/test-clock", {"now": "2026-02-16T00:00:00Z"})
+    fees = [{"add_on_code": "setup"}]
+    bought = {"external_customer_id": "cust_123", "currency": "USD", "fees": fees}
+    one_offs = [(await post("/core/api/v1/invoices", {"invoice": bought}))["invoice"] for _ in range(2)]
+    item = {"fee_id": one_offs[0]["fees"][0]["lago_id"], "amount_cents": 100}
+    note = {
+        "invoice_id": one_offs[0]["lago_id"],
+        "reason": "other",
+        "credit_amount_cents": 100,
+        "items": [item],
+    }
+    note = await post("/core/api/v1/credit_notes", {"credit_note": note})
+    payment = {"invoice_id": one_offs[1]["lago_id"], "amount_cents": 100, "reference": "wire"}
+    payment = await post("/core/api/v1/payments", {"payment": payment})
+    _, moved = await served.call(
+        "GET", f"/core/api/v1/wallets/{wallets[0]['lago_id']}/wallet_transactions", tenant.secret
+    )
     _, invoices = await served.call("GET", "/api/v1/invoices?customer_id=cust_123", tenant.secret)
     customers = ["cust_123", "with/slash"]
     return Stage(
@@ -98,6 +142,19 @@ async def stage(served: Served) -> Stage:
             "transaction_id": ["stored"],
             "subscription_id": [subscription["subscription_id"]],
             "external_subscription_id": [subscription["subscription_id"]],
+            "tax_code": ["vat"],
+            "add_on_code": ["setup", "spare"],
+            "coupon_code": ["ten", "spare"],
+            "applied_coupon_id": [applied["applied_coupon"]["lago_id"]],
+            "wallet_id": [one["lago_id"] for one in wallets],
+            "wallet_code": ["prepaid", "spare"],
+            "wallet_transaction_id": [one["lago_id"] for one in moved["wallet_transactions"]],
+            "alert_code": ["usage"],
+            "charge_code": ["llm_tokens"],
+            "fixed_charge_code": ["setup"],
+            "fee_id": [fee["lago_id"] for one in one_offs for fee in one["fees"]],
+            "credit_note_id": [note["credit_note"]["lago_id"]],
+            "payment_id": [payment["payment"]["lago_id"]],
         },
     )
 
@@ -147,6 +204,19 @@ async def test_with_a_secret_key(served: Served, stage: Stage, tmp_path: Path) -
     thousand years of renewals first, and after it every event "now" would lie in a future that nothing else knows.
     """
     more = ("--max-examples", "4", "--exclude-path-regex", CLOCK, *UNSTATED)
+    await fuzz(served, stage.ids, stage.tenant.secret, tmp_path, *more)
+
+
+async def test_boundaries_with_a_secret_key(served: Served, stage: Stage, tmp_path: Path) -> None:
+    """B06, coverage phase: each field of a sample of paths at, before and beyond its limits, missing and of other types.
+
+    All paths take many minutes: `NOZLE_FUZZ_PATHS=1000` plays them, and another seed another sample.
+    """
+    _, document = await served.call("GET", "/openapi.json", None)
+    paths = sorted(path for path in document["paths"] if not path.endswith("/test-clock"))
+    sample = random.Random(SEED).sample(paths, min(SAMPLED_PATHS, len(paths)))
+    only = "^(" + "|".join(re.escape(path) for path in sample) + ")$"
+    more = ("--max-examples", "1", "--include-path-regex", only, "--phases", "coverage")
     await fuzz(served, stage.ids, stage.tenant.secret, tmp_path, *more)
 
 

@@ -49,6 +49,11 @@ class QueryReader:
         self._lists = frozenset(
             field.encode_name for field in msgspec.structs.fields(kind) if _is_list(hints[field.name])
         )
+        self._not_texts = frozenset(
+            field.encode_name
+            for field in msgspec.structs.fields(kind)
+            if hints[field.name] is not str and str not in get_args(hints[field.name])
+        )
         self._dicts = frozenset(
             field.encode_name
             for field in msgspec.structs.fields(kind)
@@ -67,7 +72,11 @@ class QueryReader:
     def _take(self, fields: dict[str, Any], name: str, value: str) -> None:
         plain = name.removesuffix("[]")
         whole, bracket, key = name.partition("[")
-        if self._aliases.get(plain, plain) in self._lists:
+        known = self._aliases.get(plain, plain)
+        if value.lower() == "null" and known in self._not_texts - self._lists:
+            # The reader would take the word for a null, which a query has no way to write.
+            raise InvalidInput("a query parameter has another type", details=_known(name, "invalid_type"))
+        if known in self._lists:
             fields.setdefault(plain, []).append(value)
         elif bracket and key.endswith("]") and whole in self._dicts:
             fields.setdefault(whole, {})[key[:-1]] = value

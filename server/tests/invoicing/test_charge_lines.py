@@ -137,7 +137,7 @@ def test_each_combination_of_group_values_is_priced_on_its_own() -> None:
         a_row(10, grouped_by={"region": "eu", "cloud": "aws"}),
         a_row(11, grouped_by={"region": "us", "cloud": None}),
     )
-    assert shown(found) == [("seats • eu • aws", 10, 2100), ("seats • us", 11, 2200)]
+    assert shown(found) == [("Seats • eu • aws", 10, 2100), ("Seats • us", 11, 2200)]
     assert found[1].grouped_by == {"region": "us", "cloud": None}
     (empty,) = lines(charge)
     assert (empty.grouped_by, empty.amount_cents) == ({"region": None, "cloud": None}, 100)
@@ -148,7 +148,7 @@ def test_a_filter_without_usage_has_a_line_where_it_costs_something() -> None:
     charge = a_charge(
         Standard(Decimal(1)), a_filter(flat, region="eu"), a_filter(Standard(Decimal(1)), region="us")
     )
-    assert shown(lines(charge)) == [("seats", 0, 0), ("seats (eu)", 0, 300)]
+    assert shown(lines(charge)) == [("Seats", 0, 0), ("Seats (eu)", 0, 300)]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_an_event_in_advance_pays_what_it_adds_to_its_own_price_and_group() -> N
     before = [a_row(3, highest=Decimal(3), grouped_by={"cloud": "gcp"})]
     after = [*before, a_row(2, highest=Decimal(2), grouped_by={"cloud": "aws"})]
     line = in_advance(charge, a_metric(), event, before, after)
-    assert shown([line]) == [("seats • aws", 2, 200)]
+    assert shown([line]) == [("Seats • aws", 2, 200)]
     assert (line.pay_in_advance, line.event_transaction_id, line.events_count) == (True, "t", 1)
     price = event_price(
         charge, a_metric(), usage_window(a_subscription(), MARCH), an_event("2026-03-10", region="eu")
@@ -345,7 +345,7 @@ def test_units_that_come_back_are_not_paid_twice() -> None:
     charge = a_charge(Standard(Decimal(1)), pay_in_advance=True)
     row = a_row(4, highest=Decimal(10), events=3)
     line = in_advance(charge, a_metric(), an_event("2026-03-10"), [row], [replace(row, events_count=4)])
-    assert shown([line]) == [("seats", 0, 0)]
+    assert shown([line]) == [("Seats", 0, 0)]
 
 
 def test_a_prorated_event_in_advance_pays_from_its_day_on() -> None:
@@ -366,7 +366,7 @@ def test_a_free_event_in_advance_costs_nothing_and_the_next_pays() -> None:
     charge = a_charge(Percentage(Decimal(1), Decimal("0.5"), free_units_per_events=1), pay_in_advance=True)
     one = a_row(100, highest=Decimal(100), transactions=(Decimal(100),))
     two = a_row(300, events=2, highest=Decimal(300), transactions=(Decimal(100), Decimal(200)))
-    assert shown([in_advance(charge, a_metric(), an_event("2026-03-10"), [], [one])]) == [("seats", 100, 0)]
+    assert shown([in_advance(charge, a_metric(), an_event("2026-03-10"), [], [one])]) == [("Seats", 100, 0)]
     assert shown([in_advance(charge, a_metric(), an_event("2026-03-11"), [one], [two])]) == [
-        ("seats", 200, 250)
+        ("Seats", 200, 250)
     ]

@@ -80,7 +80,6 @@ def _calls_json(plan: LifePlan) -> Json:
     ]
     return {
         "billable_metric_code": CALLS,
-        "invoice_display_name": "API calls",
         "charge_model": "graduated",
         "properties": {"graduated_ranges": ranges},
     }
@@ -90,7 +89,6 @@ def _package_json(package: Package) -> Json:
     amount = Decimal(package.price_cents).scaleb(-2)
     return {
         "billable_metric_code": PAGES,
-        "invoice_display_name": "Pages read",
         "charge_model": "package",
         "min_amount_cents": package.minimum_cents,
         "properties": {

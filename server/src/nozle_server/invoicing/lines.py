@@ -316,7 +316,7 @@ class _Pricing:
             charge_filter_id=charge_filter.id if charge_filter else None,
             metric_id=self.metric.id,
             metric_code=self.metric.code,
-            description=_description(self.charge, charge_filter, groups),
+            description=_description(self.charge, self.metric, charge_filter, groups),
             units=rated.units,
             exact_amount_cents=rated.exact_amount_cents,
             amount_cents=rated.amount_cents,
@@ -343,7 +343,7 @@ class _Pricing:
         return replace(
             parent,
             id=new_id(),
-            description=f"{_description(self.charge, None, {})}, minimum",
+            description=f"{_description(self.charge, self.metric, None, {})}, minimum",
             grouped_by={},
             units=Decimal(1),
             events_count=0,
@@ -366,9 +366,12 @@ def _priced_rows(
 
 
 def _description(
-    charge: Charge, charge_filter: ChargeFilter | None, grouped_by: Mapping[str, str | None]
+    charge: Charge,
+    metric: Metric,
+    charge_filter: ChargeFilter | None,
+    grouped_by: Mapping[str, str | None],
 ) -> str:
-    name = charge.invoice_display_name or charge.metric_code
+    name = charge.invoice_display_name or metric.name
     if charge_filter is not None:
         values = ", ".join(
             key if value == ALL_VALUES else value

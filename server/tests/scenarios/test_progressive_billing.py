@@ -228,6 +228,21 @@ async def test_with_grace_the_draft_takes_off_what_was_charged_and_so_does_the_f
     await audit(world)
 
 
+async def test_a_wallet_of_one_metric_pays_no_more_than_what_is_left_of_its_usage(world: World) -> None:
+    """What a progressive invoice charged of the metric is not paid again, in place of the plan's fee, by its wallet."""
+    await subscriber(world, 1000, amount_cents=500)
+    await world.at("2026-01-10").use("acme", 12)
+    await world.turn("2026-01-11")
+    limits = {"billable_metric_codes": ["tokens"]}
+    await world.a_wallet(granted_credits="50", applies_to=limits)
+    await world.at("2026-01-20").use("acme", 3)
+    await world.turn("2026-02-01")
+    found = (await world.get("/core/api/v1/invoices", external_customer_id="acme"))["invoices"][0]
+    assert (found["invoice_type"], found["fees_amount_cents"]) == (PERIOD, 500 + 1500)
+    assert (found["prepaid_credit_amount_cents"], found["total_amount_cents"]) == (300, 500)
+    await audit(world)
+
+
 async def test_a_voided_progressive_invoice_is_charged_by_the_period_again(world: World) -> None:
     await subscriber(world, 1000)
     await world.at("2026-01-10").use("acme", 10)

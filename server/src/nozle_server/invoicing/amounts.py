@@ -35,6 +35,15 @@ def usage_cents(lines: Sequence[InvoiceLine]) -> int:
     return sum(line.amount_cents for line in lines if _is_usage(line))
 
 
+def payable_cents(invoice: Invoice) -> tuple[int, ...]:
+    """What is to be paid for each line: less what progressive invoices charged of it and its coupons, with its taxes."""
+    before = progressive_shares(invoice.lines, invoice.progressive_billing_credit_amount_cents)
+    return tuple(
+        line.amount_cents - share - to_cents(line.coupons_exact_amount_cents) + line.taxes_amount_cents
+        for line, share in zip(invoice.lines, before, strict=True)
+    )
+
+
 def with_taxes(
     invoice: Invoice,
     *,

@@ -11,11 +11,10 @@ from uuid import UUID
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.periods import Period
-from nozle_server.core.rounding import to_cents
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
-from nozle_server.invoicing.amounts import progressive_shares, usage_cents
+from nozle_server.invoicing.amounts import payable_cents, progressive_shares, usage_cents
 from nozle_server.invoicing.model import InvoiceLine, InvoiceStatus
 from nozle_server.invoicing.operations import rate_usage
 from nozle_server.invoicing.progressive_store import invoices_of_period
@@ -48,13 +47,9 @@ async def _lines_to_pay(
     wanted = InvoiceFilter(customer_id=customer_id, statuses=(InvoiceStatus.DRAFT,), currency=currency)
     drafts, _ = await invoicing_store.list_invoices(tx, org_id, wanted, limit=_MOST_DRAFTS, offset=0)
     lines = [
-        WalletLine(
-            line.kind,
-            line.metric_id,
-            line.amount_cents - to_cents(line.coupons_exact_amount_cents) + line.taxes_amount_cents,
-        )
+        WalletLine(line.kind, line.metric_id, cents)
         for draft in drafts
-        for line in draft.lines
+        for line, cents in zip(draft.lines, payable_cents(draft), strict=True)
     ]
     for subscription in await subscriptions_store.list_of_customer(tx, org_id, customer_id):
         if subscription.status is not Status.ACTIVE or subscription.started_at > now:

@@ -50,3 +50,21 @@ async def test_a_failed_invoice_has_no_number_and_is_made_when_retried(world: Wo
     await world.turn("2026-03-01")
     assert [one["number"] for one in await world.invoices("acme")] == ["INV-001", "INV-002"]
     await audit(world)
+
+
+async def test_a_draft_that_cannot_be_made_final_fails_and_the_merchant_is_told(world: World) -> None:
+    await world.turn("2026-01-01")
+    await world.settings(invoice_grace_period=3)
+    await world.a_metric()
+    await world.a_plan(charges=[STANDARD])
+    await world.a_customer()
+    await world.subscribe("acme", "pro")
+    await world.use("acme", 5)
+    await world.turn("2026-02-02")
+    seams = world.services.seams
+    broken = Seams(seams.event_log, BrokenUsage(), seams.change_bus)
+    await drain_due(world.database, broken, org_id=world.org_id, until=instant("2026-02-05"), turn_clock=True)
+    failed = await world.last_invoice("acme")
+    assert (failed["status"], failed["number"]) == ("failed", "DRAFT")
+    told = await world.fetch("select 1 from outbox where org_id = $1 and kind = 'invoice.failed'")
+    assert len(told) == 1

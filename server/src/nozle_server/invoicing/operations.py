@@ -9,7 +9,7 @@ from nozle_server.catalog import metric_store, plan_store
 from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.core.ids import new_id
 from nozle_server.core.periods import Period, local_date, start_of_day
-from nozle_server.core.rounding import EXACT, to_cents
+from nozle_server.core.rounding import EXACT
 from nozle_server.core.values import replace
 from nozle_server.coupons.apply import Discount, DiscountableLine, plan_discounts
 from nozle_server.coupons.model import AppliedCoupon
@@ -23,6 +23,7 @@ from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import advance_store, store
 from nozle_server.invoicing import lines as invoice_lines
 from nozle_server.invoicing.amounts import (
+    payable_cents,
     progressive_shares,
     usage_cents,
     with_taxes,
@@ -247,7 +248,10 @@ async def _pay_from_wallets(tx: Tx, seams: Seams, invoice: Invoice, now: datetim
         customer_id=invoice.customer_id,
         invoice_id=invoice.id,
         currency=invoice.currency,
-        lines=[WalletLine(line.kind, line.metric_id, _payable_cents(line)) for line in invoice.lines],
+        lines=[
+            WalletLine(line.kind, line.metric_id, cents)
+            for line, cents in zip(invoice.lines, payable_cents(invoice), strict=True)
+        ],
         amount_cents=invoice.total_amount_cents,
         now=now,
     )
@@ -274,11 +278,6 @@ async def _pay_from_wallets(tx: Tx, seams: Seams, invoice: Invoice, now: datetim
     )
 
 
-def _payable_cents(line: InvoiceLine) -> int:
-    """What is to be paid for a line: less its coupons, with its taxes."""
-    return max(0, line.amount_cents - to_cents(line.coupons_exact_amount_cents) + line.taxes_amount_cents)
-
-
 async def store_failed(tx: Tx, seams: Seams, draft: InvoiceDraft, *, error: str, now: datetime) -> Invoice:
     """Keep the place of an invoice that could not be made, and why."""
     terms = await lock_terms(tx, draft.org_id, draft.customer_id)
@@ -289,6 +288,14 @@ async def store_failed(tx: Tx, seams: Seams, draft: InvoiceDraft, *, error: str,
     await store.insert(tx, invoice)
     await seams.change_bus.publish(tx, Change(invoice.org_id, INVOICE_FAILED, str(invoice.id)))
     return invoice
+
+
+async def fail_draft(
+    tx: Tx, seams: Seams, *, org_id: UUID, invoice_id: UUID, error: str, now: datetime
+) -> None:
+    """A draft could not be made final: it is kept as failed, with the reason, and can be retried."""
+    await store.set_failed(tx, org_id, invoice_id, error[:MAX_ERROR_LENGTH], now)
+    await seams.change_bus.publish(tx, Change(org_id, INVOICE_FAILED, str(invoice_id)))
 
 
 def _new_invoice(draft: InvoiceDraft, terms: Terms, now: datetime, rewrite: Invoice | None) -> Invoice:

@@ -20,8 +20,7 @@ from nozle_server.infra.database import Database, Tx, is_database_fault
 from nozle_server.infra.due import DueItem
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.watch_kinds import PROGRESS, USAGE, WALLETS
-from nozle_server.invoicing import store as invoicing_store
-from nozle_server.invoicing.operations import FINALIZE_INVOICE
+from nozle_server.invoicing.operations import FINALIZE_INVOICE, fail_draft
 from nozle_server.wallets.operations.invoices import WALLET_THRESHOLD
 from nozle_server.wallets.operations.rules import RECURRING_TOP_UP
 from nozle_server.wallets.operations.wallets import WALLET_EXPIRY
@@ -127,7 +126,9 @@ async def _put_aside(tx: Tx, seams: Seams, item: DueItem, reason: str) -> None:
         )
         await due.finish(tx, item)
     elif item.kind == FINALIZE_INVOICE:
-        await invoicing_store.set_failed(tx, item.org_id, item.subject_id, reason, item.due_at)
+        await fail_draft(
+            tx, seams, org_id=item.org_id, invoice_id=item.subject_id, error=reason, now=item.due_at
+        )
         await due.finish(tx, item)
     else:
         await due.park(tx, item, reason)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from world import World, audit
+from nozle_server.workflows.close_period import close_period
+from world import World, audit, instant
 
 pytestmark = pytest.mark.database
 
@@ -233,6 +234,30 @@ async def test_usage_that_comes_while_the_invoice_is_a_draft_is_on_it(world: Wor
     assert late["billing_status"] == "late"
     await world.turn("2026-03-04")
     assert await corrections(world) == [("tokens, correction", 100, "2026-01-01")]
+    await audit(world)
+
+
+async def test_usage_that_comes_after_grace_was_taken_away_is_billed_late(world: World) -> None:
+    """The period closes while there is grace and is invoiced when there is none any more: nothing falls between."""
+    await world.settings(invoice_grace_period=3)
+    await subscriber(world, charge())
+    await world.use("acme", 5)
+    [row] = await world.fetch("select id from subscriptions where org_id = $1")
+    seams, now = world.services.seams, instant("2026-02-01")
+
+    async def close(tx: Any) -> None:
+        await close_period(tx, seams, org_id=world.org_id, subscription_id=row["id"], now=now)
+
+    await world.turn("2026-01-31")
+    await world.database.run(close)
+    await world.settings(invoice_grace_period=0)
+    await world.turn("2026-02-01")
+    last = await world.last_invoice("acme")
+    assert (last["status"], last["amount"]) == ("open", 500)
+    stored = await world.at("2026-02-02").use("acme", 7, timestamp="2026-01-20T00:00:00Z")
+    assert stored["billing_status"] == "late"
+    await world.turn("2026-03-01")
+    assert await corrections(world) == [("tokens, correction", 700, "2026-01-01")]
     await audit(world)
 
 

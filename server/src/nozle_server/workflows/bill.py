@@ -36,7 +36,7 @@ from nozle_server.invoicing.model import (
     LineKind,
 )
 from nozle_server.invoicing.operations import issue_invoice, rate_usage, store_failed
-from nozle_server.invoicing.terms import grace_days
+from nozle_server.invoicing.terms import lock_terms
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.subscriptions.proration import is_in_trial
@@ -77,9 +77,13 @@ async def bill(
 ) -> Invoice | None:
     """One invoice of what these subscriptions of one customer, in one currency, owe at `at`; None when there is nothing
     to invoice. With `rewrite`, a draft of them that the caller holds is made anew at `now`; `final` ends its grace."""
+    # The customer is held from here on: whether there is grace stays as it is read, and comes before all else that is held.
+    terms = await lock_terms(tx, org_id, billed[0].subscription.customer_id)
+    is_final = final or terms.invoice_grace_period == 0
+    if is_final and rewrite is None:
+        await _close_usage(tx, billed, at)
     parts = [await _Part.of(tx, seams, one, at, rewrite) for one in billed]
     corrections: list[Adjustment] = []
-    is_final = final or await grace_days(tx, org_id, billed[0].subscription.customer_id) == 0
     if is_final:
         parts, corrections = await _with_corrections(tx, seams, parts, now or at)
     draft = _draft(org_id, [part for part in parts if part.lines or part.billed.reason in _ENDING])
@@ -102,6 +106,15 @@ async def bill(
     for correction in corrections:
         await give_back(tx, seams, correction, now=now or at)
     return invoice
+
+
+async def _close_usage(tx: Tx, billed: Sequence[Billed], at: datetime) -> None:
+    """Close usage that was left open for a draft, where the grace was taken away since: what comes from here on would be on
+    no invoice otherwise."""
+    for one in sorted(billed, key=lambda each: each.subscription.id):
+        if one.reason in _ENDING and one.subscription.billed_through < at:
+            await subscriptions_store.lock(tx, one.subscription.org_id, one.subscription.id)
+            await subscriptions_store.bill_through(tx, one.subscription.org_id, one.subscription.id, at)
 
 
 async def _progressive_credit(

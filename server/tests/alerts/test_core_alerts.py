@@ -292,3 +292,26 @@ async def test_a_wallet_that_shrinks_fires_its_alerts(world: World) -> None:
     assert (await fired(world))[1:] == [("balance", 400, ["1500", "500"])]
     assert [one["code"] for one in (await world.get(path))["alerts"]] == ["ongoing", "balance"]
     assert (await world.call("GET", "/core/api/v1/customers/acme/wallets/none/alerts")).status == 404
+
+
+async def test_a_wallet_that_shrinks_anew_after_it_was_filled_fires_anew(world: World) -> None:
+    await a_subscriber(world)
+    wallet = await world.a_wallet(code="main", granted_credits="10")
+    path = "/core/api/v1/customers/acme/wallets/main/alerts"
+    await create(world, path, code="low", alert_type="wallet_balance_amount", thresholds=[{"value": "500"}])
+
+    async def move(**what: str) -> None:
+        moved = {"wallet_transaction": {"wallet_id": wallet["lago_id"], **what}}
+        await world.post("/core/api/v1/wallet_transactions", moved)
+
+    await move(voided_credits="8")
+    await world.turn("2026-01-02")
+    assert await fired(world) == [("low", 200, ["500"])]
+    await move(paid_credits="20")
+    [bought] = (await world.get("/core/api/v1/invoices", invoice_type="credit"))["invoices"]
+    paid = {"invoice": {"payment_status": "succeeded"}}
+    await world.call("PUT", f"/core/api/v1/invoices/{bought['lago_id']}", paid)
+    await world.turn("2026-01-03")
+    await move(voided_credits="21")
+    await world.turn("2026-01-04")
+    assert (await fired(world))[1:] == [("low", 100, ["500"])]

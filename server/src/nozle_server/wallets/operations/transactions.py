@@ -183,7 +183,7 @@ async def settle_paid(
         now=now,
     )
     await transaction_store.settle(tx, org_id, transaction.id, grant_id=grant.id, entry_id=entry.id, at=now)
-    await store.record_movement(tx, org_id, wallet.id, consumed=Decimal(0), at=now)
+    await _record_movement(tx, transaction, Decimal(0), wallet.customer_id, now)
     return await _updated(tx, bus, org_id, transaction.id)
 
 
@@ -264,13 +264,18 @@ async def _store_movement(
     tx: Tx, bus: ChangeBus, transaction: WalletTransaction, consumed: Decimal, customer_id: UUID
 ) -> WalletTransaction:
     await transaction_store.insert(tx, transaction)
-    await store.record_movement(
-        tx, transaction.org_id, transaction.wallet_id, consumed=consumed, at=transaction.created_at
-    )
-    changed = [(WALLETS, str(customer_id))]
-    await watches.touch(tx, transaction.org_id, changed, transaction.created_at)
+    await _record_movement(tx, transaction, consumed, customer_id, transaction.created_at)
     await _announce(tx, bus, TRANSACTION_CREATED, transaction)
     return transaction
+
+
+async def _record_movement(
+    tx: Tx, transaction: WalletTransaction, consumed: Decimal, customer_id: UUID, at: datetime
+) -> None:
+    """The wallet's balance moved, up or down: who watches it has to see both, to know what it falls from the next time."""
+    org_id = transaction.org_id
+    await store.record_movement(tx, org_id, transaction.wallet_id, consumed=consumed, at=at)
+    await watches.touch(tx, org_id, [(WALLETS, str(customer_id))], at)
 
 
 def _transaction(

@@ -109,6 +109,15 @@ async def test_collection_tells_what_was_paid_and_overdue_what_was_not(world: Wo
     overdue = await figures(world, "overdue_balance", currency="USD")
     assert [(row["month"], row["amount_cents"]) for row in overdue] == [("2026-03", 1200), ("2026-04", 1560)]
     assert overdue[-1]["lago_invoice_ids"] == [march["lago_id"]]
+    fee = (await world.get(f"/core/api/v1/invoices/{march['lago_id']}"))["invoice"]["fees"][0]
+    note = {
+        "invoice_id": march["lago_id"],
+        "items": [{"fee_id": fee["lago_id"], "amount_cents": 200}],
+        "offset_amount_cents": 240,
+    }
+    await world.post("/core/api/v1/credit_notes", {"credit_note": note})
+    overdue = await figures(world, "overdue_balance", currency="USD")
+    assert overdue[-1]["amount_cents"] == 1560 - 240
 
 
 async def test_months_without_figures_are_shown_empty_unless_a_currency_is_asked_for(world: World) -> None:

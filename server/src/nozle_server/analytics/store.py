@@ -103,7 +103,8 @@ async def overdue_balance(tx: Tx, org_id: UUID, wanted: Range, today: date) -> l
     rows = await tx.fetch(
         f"""
         select date_trunc('month', i.payment_due_date)::date as month, i.currency,
-            sum(i.total_amount_cents - i.total_paid_amount_cents) as amount_cents,
+            sum(i.total_amount_cents - i.total_paid_amount_cents - coalesce((select sum(c.offset_amount_cents)
+                from credit_notes c where c.org_id = i.org_id and c.invoice_id = i.id), 0)) as amount_cents,
             array_agg(i.id order by i.payment_due_date, i.id) as invoice_ids
         from invoices i
         where {_ISSUED} and i.payment_status <> 'succeeded' and i.payment_due_date < $3

@@ -8,13 +8,8 @@ from nozle_server.invoicing.model import Invoice
 from nozle_server.workflows.invoice_document import is_issued
 
 
-async def invoice_file_url(call: Call, invoice: Invoice) -> str | None:
-    """A link to one invoice's PDF; None for a draft, or where no secret key is left to sign with."""
-    return (await invoice_file_urls(call, [invoice]))[invoice.id]
-
-
 async def invoice_file_urls(call: Call, invoices: list[Invoice]) -> dict[UUID, str | None]:
-    """The links of many, by the invoice's id."""
+    """Links to invoices' PDFs, by the invoice's id; None for a draft, or where no secret key is left to sign with."""
     signer = await find_signer(call.tx, call.org_id)
     return {
         invoice.id: _url(call, signer, "invoices", invoice.id) if signer and is_issued(invoice) else None

@@ -81,15 +81,6 @@ async def find_metrics_by_id(tx: Tx, org_id: UUID, metric_ids: Sequence[UUID]) -
     return {row["id"]: metric_from_row(row) for row in rows}
 
 
-async def find_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric | None:
-    row = await tx.fetchrow(
-        f"select {_METRIC} from billable_metrics m where org_id = $1 and id = $2 and deleted_at is null",
-        org_id,
-        metric_id,
-    )
-    return metric_from_row(row) if row else None
-
-
 @read_once
 async def get_metric_by_id(tx: Tx, org_id: UUID, metric_id: UUID) -> Metric:
     """A metric that something refers to, also when it has been removed since."""

@@ -27,10 +27,10 @@ async def invoices_of_period(
         subscription_id,
         start,
     )
+    ids = [row["id"] for row in rows]
+    invoices = await store.get_many(tx, org_id, ids) if ids else {}
     found = []
-    for row in rows:
-        invoice = await store.find(tx, org_id, row["id"])
-        assert invoice is not None, "invoices are never deleted"
+    for invoice in (invoices[one] for one in ids):
         notes = await credit_notes_store.of_invoice(tx, org_id, invoice.id)
         standing = [note for note in notes if note.credit_status is not CreditStatus.VOIDED]
         taken, ever = credit_notes_store.taken_by(standing), credit_notes_store.taken_by(notes)

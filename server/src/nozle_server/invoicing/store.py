@@ -197,6 +197,17 @@ async def find(tx: Tx, org_id: UUID, invoice_id: UUID) -> Invoice | None:
     return (await with_parts(tx, org_id, [invoice_from_row(row)]))[0] if row else None
 
 
+async def get_many(tx: Tx, org_id: UUID, invoice_ids: Sequence[UUID]) -> dict[UUID, Invoice]:
+    """Invoices that something of ours refers to, by id."""
+    rows = await tx.fetch(
+        f"select {', '.join(INVOICE_COLUMNS)} from invoices where org_id = $1 and id = any($2)",
+        org_id,
+        list(invoice_ids),
+    )
+    found = await with_parts(tx, org_id, [invoice_from_row(row) for row in rows])
+    return {invoice.id: invoice for invoice in found}
+
+
 async def lock(tx: Tx, org_id: UUID, invoice_id: UUID) -> Invoice | None:
     """As `find`, held until the transaction ends."""
     row = await tx.fetchrow(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID
 
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
@@ -241,13 +240,3 @@ async def _announce_update(tx: Tx, seams: Seams, subscription: Subscription) -> 
     await seams.change_bus.publish(
         tx, Change(subscription.org_id, SUBSCRIPTION_UPDATED, str(subscription.id))
     )
-
-
-async def lock_named(
-    tx: Tx, org_id: UUID, external_id: str, statuses: Sequence[Status]
-) -> Subscription | None:
-    """The newest subscription of this external id in one of these statuses, held."""
-    for one in await store.list_of_external_id(tx, org_id, external_id):
-        if one.status in statuses:
-            return await store.lock(tx, org_id, one.id)
-    return None

@@ -206,10 +206,10 @@ async def past_usage(
     periods, total = await usage_store.list_past_periods(
         tx, org_id, customer_id, external_subscription_id, limit=limit, offset=offset
     )
+    invoices = await invoicing_store.get_many(tx, org_id, [period.invoice_id for period in periods])
     found = []
     for period in periods:
-        invoice = await invoicing_store.find(tx, org_id, period.invoice_id)
-        assert invoice is not None, "invoices are never deleted"
+        invoice = invoices[period.invoice_id]
         lines = [
             line
             for line in invoice.lines

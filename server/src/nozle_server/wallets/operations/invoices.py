@@ -6,6 +6,7 @@ from uuid import UUID
 
 from nozle_server.customers import store as customers_store
 from nozle_server.infra import due
+from nozle_server.infra.batch import batch
 from nozle_server.infra.change_bus import ChangeBus
 from nozle_server.infra.database import Tx
 from nozle_server.wallets import store, transaction_store
@@ -82,7 +83,8 @@ async def schedule_threshold(tx: Tx, wallet: Wallet, now: datetime) -> None:
 
 async def schedule_thresholds(tx: Tx, org_id: UUID, now: datetime) -> None:
     """Have all thresholds of an organization looked at: usage may have grown since they were."""
-    for wallet_id in await store.list_with_thresholds(tx, org_id):
-        await due.schedule(
-            tx, org_id=org_id, kind=WALLET_THRESHOLD, subject_id=wallet_id, due_at=now, now=now
-        )
+    async with batch(tx):
+        for wallet_id in await store.list_with_thresholds(tx, org_id):
+            await due.schedule(
+                tx, org_id=org_id, kind=WALLET_THRESHOLD, subject_id=wallet_id, due_at=now, now=now
+            )

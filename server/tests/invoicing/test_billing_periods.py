@@ -133,7 +133,7 @@ async def test_ending_at_cuts_the_last_period_and_prorates_it(world: World, pay_
     ]
     usage = [line["amount_cents"] for one in invoices for line in one["lines"] if line["kind"] == "charge"]
     # Paid in advance, the last fee is a whole one; what is unused of it is credited when the end comes.
-    assert fees == ([2800, 2800] if pay_in_advance else [2800, 1400])
+    assert fees == ([2800, 2800] if pay_in_advance else [2800, 1500])  # the day of the end is paid
     assert usage == [0, 300]
     late = await world.use("acme", 1, timestamp="2026-02-14T12:00:00Z")
     assert (late["billing_status"], late["reason"]) == ("late", "period_already_invoiced")

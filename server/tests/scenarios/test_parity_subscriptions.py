@@ -4,7 +4,20 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from parity import Bill, a_tax, assert_bills, bill, credited, end, invoices, notes, pay, standard, start
+from parity import (
+    Bill,
+    a_tax,
+    assert_bills,
+    bill,
+    costs,
+    credited,
+    end,
+    invoices,
+    notes,
+    pay,
+    standard,
+    start,
+)
 from world import World, audit
 
 pytestmark = pytest.mark.database
@@ -193,8 +206,8 @@ async def test_the_commitment_of_a_month_in_which_a_trial_ends_counts_the_fee_th
     await audit(world)
 
 
-async def test_a_trial_is_over_for_good_when_the_plan_is_taken_again(world: World) -> None:
-    """invoices/invoices_spec: 21 of 31 days are left after the trial, given back on the next day, and billed again."""
+async def test_a_week_of_trial_from_the_fourth_leaves_three_weeks_of_march(world: World) -> None:
+    """invoices/invoices_spec: 21 of 31 days."""
     await world.turn("2024-03-04T21:00")
     await world.a_plan(amount_cents=3500, pay_in_advance=True, trial_period=7)
     await world.a_customer()
@@ -280,11 +293,7 @@ async def a_seat_each(world: World, advance: bool) -> None:
 
 
 async def test_a_lasting_quantity_over_an_upgrade_in_advance(world: World) -> None:
-    """invoices/invoices_spec: the day of the change belongs to the new plan: 11 days of the seats, then 18.
-
-    Lago's scenario bills 172 for 10 of February's days because its job never ran on 1 February; run on time, the old
-    plan's seats of 1 to 11 February are 11 / 29 of 5.00.
-    """
+    """invoices/invoices_spec: the day of the change belongs to the new plan: 11 days of the seats, then 18."""
     await a_seat_each(world, True)
     await start(world, "2024-02-12T06:00", "new")
     found = await invoices(world)
@@ -305,10 +314,11 @@ async def test_a_lasting_quantity_over_an_upgrade_in_arrears(world: World) -> No
 
 
 @pytest.mark.parametrize("advance", [True, False], ids=["in advance", "in arrears"])
-async def test_a_lasting_quantity_of_a_subscription_that_ends(world: World, advance: bool) -> None:
+@pytest.mark.parametrize("when", ["2024-02-12T06:00", "2024-02-12T00:00"])
+async def test_a_lasting_quantity_of_a_subscription_that_ends(world: World, advance: bool, when: str) -> None:
     """invoices/invoices_spec: the day of the end counts: 12 / 29 of 5.00 and of the fee, or 17 days given back."""
     await a_seat_each(world, advance)
-    await end(world, "2024-02-12T06:00")
+    await end(world, when)
     last = (await invoices(world))[-1]
     if advance:
         assert await credited(world) == [1700]
@@ -316,6 +326,46 @@ async def test_a_lasting_quantity_of_a_subscription_that_ends(world: World, adva
     else:
         wanted = {"subscription": [1200], "charge": [207], "total": 1407}
     assert bill(last, wanted) == wanted
+    await audit(world)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["on both plans", "on the old one alone"])
+async def test_a_lasting_quantity_in_full_is_billed_by_the_plan_that_has_it_last(
+    world: World, kept: bool
+) -> None:
+    """invoices/invoices_spec: the old plan bills it only where the new one does not know the metric."""
+    await world.turn("2022-12-15")
+    await world.a_metric(code="seats", recurring=True)
+    seats = [standard("3", "seats")]
+    await world.a_plan(code="old", amount_cents=1000, charges=seats)
+    await world.a_plan(code="new", amount_cents=2000, charges=seats if kept else [])
+    await world.a_customer()
+    await start(world, "2022-12-15", "old")
+    await world.at("2022-12-16").use("acme", 5, code="seats")
+    await start(world, "2022-12-20T06:00", "new")
+    await world.turn("2023-01-01")
+    billed = [bill(one, {"charge": []})["charge"] for one in await invoices(world)]
+    assert billed == ([[], [1500]] if kept else [[1500], []])
+
+
+async def test_the_usage_of_a_day_of_changes_is_each_plan_s_own(world: World) -> None:
+    """invoices/invoices_spec: plans of one price follow each other at once, there and back, on one morning."""
+    await world.turn("2024-01-10T06:20")
+    await world.a_metric()
+    await world.a_plan(code="free", charges=[standard("0")])
+    await world.a_plan(code="paid", charges=[standard("1")])
+    await world.a_customer()
+    await start(world, "2024-01-10T06:20", "free", billing_time="anniversary")
+    await world.at("2024-01-10T08:20").use("acme", 10)
+    assert await costs(world) == 0
+    await start(world, "2024-01-10T08:30", "paid", billing_time="anniversary")
+    await assert_bills(world, [{"total": 0}])
+    assert await costs(world) == 0
+    await world.at("2024-01-10T08:35").use("acme", 10_000)
+    assert await costs(world) == 1_000_000
+    await start(world, "2024-01-10T08:40", "free", billing_time="anniversary")
+    await assert_bills(world, [{"total": 0}, {"total": 1_000_000}])
+    assert await costs(world) == 0
     await audit(world)
 
 

@@ -213,7 +213,8 @@ async def test_only_a_secret_key_ends_a_subscription_at_once(world: World, other
 
 
 async def test_an_end_is_moved(world: World) -> None:
-    """Core PUT `ending_at`: sooner, later, never; the period that runs is cut where the subscription ends."""
+    """Core PUT `ending_at`: sooner, later, never; the period that runs is cut where the subscription ends, on a day that is
+    paid."""
     await world.turn("2026-01-01")
     await a_market(world)
     await world.assign("acme", "payg", "team", ending_at="2026-01-11T00:00:00Z")
@@ -225,7 +226,7 @@ async def test_an_end_is_moved(world: World) -> None:
     )
     assert (answer.status, answer.json["error_details"]) == (422, {"ending_at": ["invalid_date"]})
     await world.turn("2026-01-21")
-    assert await totals(world) == [2000]
+    assert await totals(world) == [2100]
     await audit(world)
 
 

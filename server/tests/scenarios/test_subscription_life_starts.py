@@ -137,7 +137,7 @@ async def test_an_end_in_the_midst_of_a_paid_period_gives_the_rest_back(world: W
     await world.turn("2026-01-11")
     assert await world.reason("acme") == (False, "subscription_expired")
     [note] = await world.fetch("select credit_amount_cents from credit_notes where org_id = $1")
-    assert note["credit_amount_cents"] == 1965  # 21 of 31 days of 29.00
+    assert note["credit_amount_cents"] == 1871  # 20 of 31 days of 29.00: the day of the end is paid
     await audit(world)
 
 

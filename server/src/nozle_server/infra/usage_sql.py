@@ -150,7 +150,7 @@ def _days(window: Window) -> tuple[date, date]:
     first = local_date(window.start, window.timezone)
     if window.replaced:
         return first, local_date(window.end, window.timezone) - timedelta(days=1)
-    return first, local_date(window.end - _TICK, window.timezone)
+    return first, local_date(window.end if window.ended else window.end - _TICK, window.timezone)
 
 
 def _group(one: Statement, query: UsageQuery, name: str) -> str:

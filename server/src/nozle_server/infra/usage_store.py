@@ -54,7 +54,8 @@ FOR_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 class Window:
     """One subscription's time in [start, end). `earlier` are the subscriptions that it took over from, whose quantity of a
     recurring metric it carries on; `timezone` is where the days of a prorated quantity are counted. Where another plan
-    took its place (`replaced`), the day of `end` is not among them."""
+    took its place (`replaced`), the day of `end` is not among them; where the subscription ended within its period
+    (`ended`), it is, also when that is at midnight."""
 
     subscription_id: UUID
     start: datetime
@@ -62,6 +63,7 @@ class Window:
     earlier: tuple[UUID, ...] = ()
     timezone: str = "UTC"
     replaced: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,18 @@ _ZERO = Decimal(0)
 
 
 def usage_window(
-    subscription: Subscription, period: Period, earlier: Sequence[UUID] = (), *, replaced: bool = False
+    subscription: Subscription,
+    period: Period,
+    earlier: Sequence[UUID] = (),
+    *,
+    replaced: bool = False,
+    ended: bool = False,
 ) -> Window:
     """A subscription's usage in a period; `earlier` are the subscriptions it took over from
     (`subscriptions.store.chains`), which a recurring metric counts on from. Where another plan takes its place at the
-    period's end (`replaced`), that day is the other's."""
-    return Window(subscription.id, period.start, period.end, tuple(earlier), subscription.timezone, replaced)
+    period's end (`replaced`), that day is the other's; where it ended there (`ended`), within the period, it is its own."""
+    zone = subscription.timezone
+    return Window(subscription.id, period.start, period.end, tuple(earlier), zone, replaced, ended)
 
 
 def usage_query(

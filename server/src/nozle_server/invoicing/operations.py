@@ -80,6 +80,7 @@ async def rate_usage(
     lines: list[InvoiceLine] = []
     successor = await _successor(tx, subscription, period)
     cut_short = period.end < subscription.calendar(version.usage_interval).period_at(period.start).end
+    ended = cut_short and period.end in (subscription.terminated_at, subscription.ending_at)
     earlier: Sequence[UUID] | None = None
     for charge in version.charges if charges is None else charges:
         metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
@@ -89,7 +90,9 @@ async def rate_usage(
             chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
             earlier = chains.get(subscription.id, ())
         replaced = successor is not None
-        window = invoice_lines.usage_window(subscription, period, earlier or (), replaced=replaced)
+        window = invoice_lines.usage_window(
+            subscription, period, earlier or (), replaced=replaced, ended=ended and not replaced
+        )
         query = invoice_lines.usage_query(charge, metric, [window], include_late=include_late)
         rows = await seams.usage_store.usage(tx, subscription.org_id, query)
         lines += invoice_lines.charge_lines(

@@ -135,8 +135,8 @@ async def test_taxes_are_on_usage_while_it_runs(world: World) -> None:
     await world.a_customer()
     await start(world, "2023-03-05")
     shown = []
-    for amount in (4, 4, 4, 4, 10):
-        await world.use("acme", amount)
+    for minute, amount in enumerate((4, 4, 4, 4, 10)):
+        await world.at(f"2023-03-06T00:0{minute}").use("acme", amount)
         shown.append((await usage(world))["total_amount_cents"])
     assert shown == [0, 0, 0, 601, 1213]
 

@@ -8,7 +8,7 @@ import pytest
 
 from nozle_server.core.errors import NotFound
 from nozle_server.taxes.operations import set_customer_taxes
-from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes, taxes_of_customer
+from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes, taxes_of_customers
 from world import World
 
 pytestmark = pytest.mark.database
@@ -125,7 +125,7 @@ async def test_an_unknown_tax_changes_nothing(world: World) -> None:
     with pytest.raises(NotFound, match="tax not found"):
         await give(world, acme, "vat", "none")
     async with world.database.transaction() as tx:
-        assert [tax.code for tax in await taxes_of_customer(tx, world.org_id, acme)] == ["vat"]
+        assert [tax.code for tax in (await taxes_of_customers(tx, world.org_id, [acme]))[acme]] == ["vat"]
         assert list(await find_taxes(tx, world.org_id, ["none", "vat"])) == ["vat"]
 
 

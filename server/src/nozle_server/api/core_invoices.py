@@ -11,7 +11,7 @@ from nozle_server.api.routes.customers import core_customer
 from nozle_server.api.subscription_shapes import core_json
 from nozle_server.core.periods import local_date
 from nozle_server.customers.drafts import ONLY_BILLING_ENTITY
-from nozle_server.customers.store import find_by_id
+from nozle_server.customers.store import get_many
 from nozle_server.identity.queries import get_organization
 from nozle_server.invoicing.credit_notes import store as credit_notes_store
 from nozle_server.invoicing.model import (
@@ -44,13 +44,10 @@ async def invoices_json(call: Call, invoices: Sequence[Invoice], *, whole: bool)
     subscriptions = await _subscriptions(call, invoices)
     organization = await get_organization(call.tx, call.org_id)
     urls = await invoice_file_urls(call, list(invoices))
-    customers: dict[UUID, dict[str, object]] = {}
+    billed = await get_many(call.tx, call.org_id, list({one.customer_id for one in invoices}))
+    customers = {one.id: core_customer(one, organization.timezone) for one in billed}
     shown = []
     for invoice in invoices:
-        if invoice.customer_id not in customers:
-            customer = await find_by_id(call.tx, call.org_id, invoice.customer_id)
-            assert customer is not None, "customers are only marked as deleted"
-            customers[invoice.customer_id] = core_customer(customer, organization.timezone)
         one = {
             **_head(call, invoice, settled.get(invoice.id, 0)),
             "file_url": urls[invoice.id],
@@ -206,7 +203,7 @@ def _credit_json(invoice: Invoice, credit: InvoiceCredit) -> dict[str, object]:
 async def _subscriptions(call: Call, invoices: Sequence[Invoice]) -> dict[UUID, Subscription]:
     """The subscriptions on these invoices."""
     ids = {one.subscription_id for invoice in invoices for one in invoice.subscriptions}
-    return {one: await subscriptions_store.get(call.tx, call.org_id, one) for one in ids}
+    return {one.id: one for one in await subscriptions_store.get_many(call.tx, call.org_id, list(ids))}
 
 
 def date_text(day: date | None) -> str | None:

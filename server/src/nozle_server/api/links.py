@@ -1,5 +1,6 @@
 """Links to files that open in a browser, without a key (`identity/signed_links.py`; served by `routes/files.py`)."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from nozle_server.api.endpoint import Call
@@ -17,10 +18,10 @@ async def invoice_file_urls(call: Call, invoices: list[Invoice]) -> dict[UUID, s
     }
 
 
-async def credit_note_file_url(call: Call, note_id: UUID) -> str | None:
-    """A link to a credit note's PDF; None where no secret key is left to sign with."""
+async def credit_note_file_urls(call: Call, note_ids: Sequence[UUID]) -> dict[UUID, str | None]:
+    """Links to credit notes' PDFs, by the note's id; None where no secret key is left to sign with."""
     signer = await find_signer(call.tx, call.org_id)
-    return _url(call, signer, "credit_notes", note_id) if signer else None
+    return {one: _url(call, signer, "credit_notes", one) if signer else None for one in note_ids}
 
 
 def file_path(org_id: UUID, kind: str, document_id: UUID) -> str:

@@ -31,9 +31,12 @@ async def require_taxes(tx: Tx, org_id: UUID, codes: Sequence[str]) -> dict[str,
     return found
 
 
-async def taxes_of_customer(tx: Tx, org_id: UUID, customer_id: UUID) -> tuple[Tax, ...]:
-    """The customer's own taxes, in order of code; empty when the organization's apply."""
-    return await store.taxes_of_customer(tx, org_id, customer_id)
+async def taxes_of_customers(
+    tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]
+) -> dict[UUID, tuple[Tax, ...]]:
+    """The customers' own taxes, in order of code; empty for those to whom the organization's apply."""
+    own = await store.taxes_of_customers(tx, org_id, customer_ids)
+    return {one: own.get(one, ()) for one in customer_ids}
 
 
 async def customer_or_default_taxes(tx: Tx, org_id: UUID, customer_id: UUID) -> tuple[Tax, ...]:

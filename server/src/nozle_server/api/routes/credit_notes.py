@@ -7,34 +7,23 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from nozle_server.api.core_fees import applied_tax_json, fees_json
-from nozle_server.api.core_invoices import date_text
+from nozle_server.api.core_credit_notes import credit_note_json, credit_notes_json, estimate_json
 from nozle_server.api.endpoint import CORE, Amount, Call, Endpoint, Example, Scope
-from nozle_server.api.links import credit_note_file_url
 from nozle_server.api.paging import PageQuery, page_meta
-from nozle_server.api.routes.customers import core_customer
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import from_text
-from nozle_server.core.numbers import to_decimal_text
-from nozle_server.core.rounding import EXACT, to_cents
-from nozle_server.customers.drafts import ONLY_BILLING_ENTITY
 from nozle_server.customers.queries import get_customer
-from nozle_server.customers.store import find_by_id
-from nozle_server.identity.queries import get_organization
-from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.credit_notes import store
-from nozle_server.invoicing.credit_notes.model import CreditNote, CreditStatus, Reason, RefundStatus
+from nozle_server.invoicing.credit_notes.model import CreditStatus, Reason, RefundStatus
 from nozle_server.invoicing.credit_notes.operations import (
     CreditNoteDraft,
-    Estimate,
     estimate_credit_note,
     unknown_note,
     update_credit_note,
     void_credit_note,
 )
 from nozle_server.invoicing.credit_notes.store import CreditNoteFilter
-from nozle_server.invoicing.model import AppliedTax
 from nozle_server.workflows.issue_credit_note import issue_credit_note
 
 MAX_ITEMS = 1_000
@@ -200,8 +189,7 @@ async def _list(call: Call, query: CustomerCreditNotesQuery, external_customer_i
     notes, total = await store.list_notes(
         call.tx, call.org_id, wanted, limit=query.per_page, offset=query.offset
     )
-    rows = [await credit_note_json(call, note) for note in notes]
-    return {"credit_notes": rows, "meta": page_meta(query, total)}
+    return {"credit_notes": await credit_notes_json(call, notes), "meta": page_meta(query, total)}
 
 
 def _items(items: Sequence[ItemBody]) -> list[Any]:
@@ -219,98 +207,6 @@ def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     if len(metadata) > MAX_METADATA:
         raise InvalidInput("there is too much metadata", details={"metadata": ["value_is_too_long"]})
     return metadata
-
-
-async def credit_note_json(call: Call, note: CreditNote) -> dict[str, object]:
-    """Core's credit note object with its items."""
-    invoice = await invoicing_store.find(call.tx, call.org_id, note.invoice_id)
-    assert invoice is not None, "invoices are never deleted"
-    customer = await find_by_id(call.tx, call.org_id, note.customer_id)
-    assert customer is not None, "customers are only marked as deleted"
-    organization = await get_organization(call.tx, call.org_id)
-    by_id = {line.id: line for line in invoice.lines}
-    fees = await fees_json(call.tx, call.org_id, [by_id[item.line_id] for item in note.items])
-    exact_items = sum((item.exact_amount_cents for item in note.items), start=EXACT.create_decimal(0))
-    exact_net = EXACT.subtract(exact_items, note.coupons_adjustment_exact_amount_cents)
-    return {
-        "lago_id": note.id,
-        "nozle_id": note.id,
-        "billing_entity_code": ONLY_BILLING_ENTITY,
-        "sequential_id": note.sequential_id,
-        "number": note.number,
-        "lago_invoice_id": note.invoice_id,
-        "invoice_number": invoice.number,
-        "issuing_date": date_text(note.issuing_date),
-        "credit_status": note.credit_status,
-        "refund_status": note.refund_status,
-        "reason": note.reason,
-        "description": note.description,
-        "currency": note.currency,
-        "total_amount_cents": note.total_amount_cents,
-        "precise_total_amount_cents": to_decimal_text(EXACT.add(exact_net, note.taxes_exact_amount_cents)),
-        "taxes_amount_cents": note.taxes_amount_cents,
-        "precise_taxes_amount_cents": to_decimal_text(note.taxes_exact_amount_cents),
-        "sub_total_excluding_taxes_amount_cents": note.sub_total_excluding_taxes_amount_cents,
-        "balance_amount_cents": note.balance_amount_cents,
-        "credit_amount_cents": note.credit_amount_cents,
-        "refund_amount_cents": note.refund_amount_cents,
-        "offset_amount_cents": note.offset_amount_cents,
-        "applied_to_source_invoice_amount_cents": note.offset_amount_cents,
-        "coupons_adjustment_amount_cents": note.coupons_adjustment_amount_cents,
-        "taxes_rate": note.taxes_rate,
-        "created_at": note.created_at,
-        "updated_at": note.updated_at,
-        "refunded_at": note.refunded_at,
-        "voided_at": note.voided_at,
-        "file_url": await credit_note_file_url(call, note.id),
-        "xml_url": None,
-        "self_billed": False,
-        "customer": core_customer(customer, organization.timezone),
-        "items": [
-            {
-                "lago_id": item.id,
-                "nozle_id": item.id,
-                "amount_cents": item.amount_cents,
-                "precise_amount_cents": to_decimal_text(item.exact_amount_cents),
-                "amount_currency": note.currency,
-                "fee": fee,
-            }
-            for item, fee in zip(note.items, fees, strict=True)
-        ],
-        "applied_taxes": [
-            {"lago_credit_note_id": note.id, "created_at": note.created_at, **_tax_json(tax, note.currency)}
-            for tax in note.applied_taxes
-        ],
-        "error_details": [],
-        "metadata": note.metadata or None,
-    }
-
-
-def estimate_json(estimated: Estimate) -> dict[str, object]:
-    """Core's estimate: what a note of these items would come to."""
-    amounts, currency = estimated.amounts, estimated.invoice.currency
-    return {
-        "lago_invoice_id": estimated.invoice.id,
-        "invoice_number": estimated.invoice.number,
-        "currency": currency,
-        "taxes_amount_cents": amounts.taxes_cents,
-        "precise_taxes_amount_cents": to_decimal_text(amounts.taxes_exact_cents),
-        "sub_total_excluding_taxes_amount_cents": amounts.sub_total_cents,
-        "max_creditable_amount_cents": estimated.max_creditable_cents,
-        "max_refundable_amount_cents": estimated.max_refundable_cents,
-        "max_offsettable_amount_cents": estimated.max_offsettable_cents,
-        "coupons_adjustment_amount_cents": amounts.coupons_cents,
-        "precise_coupons_adjustment_amount_cents": to_decimal_text(amounts.coupons_exact_cents),
-        "taxes_rate": amounts.taxes_rate,
-        "items": [
-            {"lago_fee_id": item.line.id, "amount_cents": item.amount_cents} for item in estimated.items
-        ],
-        "applied_taxes": [_tax_json(tax, currency) for tax in amounts.applied_taxes],
-    }
-
-
-def _tax_json(tax: AppliedTax, currency: str) -> dict[str, object]:
-    return {**applied_tax_json(tax, currency), "base_amount_cents": to_cents(tax.base_cents)}
 
 
 _ONE = shape(credit_note=ANY_OBJECT)

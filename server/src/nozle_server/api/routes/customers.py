@@ -22,7 +22,7 @@ from nozle_server.customers.model import Customer, CustomerChanges, CustomerFilt
 from nozle_server.customers.operations import upsert_customer
 from nozle_server.customers.queries import get_customer
 from nozle_server.identity.queries import get_organization
-from nozle_server.taxes.queries import taxes_of_customer
+from nozle_server.taxes.queries import taxes_of_customers
 from nozle_server.workflows.delete_customer import delete_customer
 from nozle_server.workflows.upsert_customer import upsert_core_customer
 
@@ -115,16 +115,27 @@ async def index(call: Call) -> object:
             call.tx, call.org_id, wanted, limit=query.per_page, offset=query.offset
         )
     return {
-        "customers": [await customer_json(call, customer) for customer in customers],
+        "customers": await customers_json(call, customers),
         "meta": page_meta(query, total),
     }
 
 
 async def customer_json(call: Call, customer: Customer) -> dict[str, object]:
     """Core's customer object with the customer's own taxes, as its own endpoints show it."""
+    [shown] = await customers_json(call, [customer])
+    return shown
+
+
+async def customers_json(call: Call, customers: Sequence[Customer]) -> list[dict[str, object]]:
+    """As `customer_json`, in the order given: as many queries for a page of them as for one."""
     organization = await get_organization(call.tx, call.org_id)
-    taxes = await taxes_json(call.tx, call.org_id, await taxes_of_customer(call.tx, call.org_id, customer.id))
-    return core_customer(customer, organization.timezone, taxes)
+    own = await taxes_of_customers(call.tx, call.org_id, [one.id for one in customers])
+    different = {tax.id: tax for taxes in own.values() for tax in taxes}
+    shown = await taxes_json(call.tx, call.org_id, list(different.values()))
+    by_id = dict(zip(different, shown, strict=True))
+    return [
+        core_customer(one, organization.timezone, [by_id[tax.id] for tax in own[one.id]]) for one in customers
+    ]
 
 
 def core_customer(
@@ -270,6 +281,7 @@ ENDPOINTS = (
         tag="Customers",
         reply_schema=_CORE_REPLY,
         errors=(404,),
+        idempotent=True,
         example=Example(response={"customer": _SHOWN}),
     ),
 )

@@ -287,6 +287,7 @@ _CHANGE: dict[str, Any] = {
     ),
 }
 _END: dict[str, Any] = {
+    "idempotent": True,
     "description": "It pays nothing any more, and what is left of it expires. Ending it again changes nothing.",
     "example": Example(response={"wallet": {**_SHOWN, "status": "terminated", "balance_cents": 0}}),
 }

@@ -293,7 +293,7 @@ async def test_deleting_a_customer_ends_what_it_has_and_keeps_its_documents(worl
     [invoice] = await world.fetch(
         "select status, fees_amount_cents, prepaid_credit_amount_cents from invoices where org_id = $1"
     )
-    assert (invoice["status"], int(invoice["fees_amount_cents"])) == ("finalized", 1000 + 700)
+    assert (invoice["status"], int(invoice["fees_amount_cents"])) == ("finalized", 1100 + 700)
     assert int(invoice["prepaid_credit_amount_cents"]) == 500
     assert {row["status"] for row in await world.fetch("select status from wallets where org_id = $1")} == {
         "terminated"

@@ -36,6 +36,7 @@ async def _run(command: tuple[str, ...], environment: dict[str, str], folder: Pa
     return out.decode()
 
 
+@pytest.mark.database
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 async def test_every_command_of_the_readme_works_as_it_is_written(served: Served, tmp_path: Path):

@@ -26,9 +26,11 @@ def core_resource(
     update: Handler,
     delete: Handler,
     update_body: type[msgspec.Struct] | None = None,
-    tag: str = "Catalog",
+    tag: str,
 ) -> tuple[Endpoint, ...]:
     """The five endpoints of a Core resource. With an `update_body` a PUT changes only what it names."""
+    article = "an" if words[0] in "aeiou" else "a"
+    many = f"{words}es" if words.endswith("x") else f"{words}s"
     one = shape(**{name: ANY_OBJECT})
     sent: dict[str, object] = {name: example}
     parts: tuple[tuple[str, str, Handler, str, Any], ...] = (
@@ -36,19 +38,19 @@ def core_resource(
             "POST",
             path,
             create,
-            f"Create a {words}",
+            f"Create {article} {words}",
             {"body": body, "errors": (404, 409, 422), "idempotent": True},
         ),
-        ("GET", path, index, f"List {words}s", {"query": PageQuery}),
-        ("GET", path + "/{code}", show, f"Get a {words}", {"errors": (404,)}),
+        ("GET", path, index, f"List {many}", {"query": PageQuery}),
+        ("GET", path + "/{code}", show, f"Get {article} {words}", {"errors": (404,)}),
         (
             "PUT",
             path + "/{code}",
             update,
-            f"Change a {words}" if update_body else f"Replace a {words}",
+            f"Change {article} {words}" if update_body else f"Replace {article} {words}",
             {"body": update_body or body, "errors": (404, 409, 422)},
         ),
-        ("DELETE", path + "/{code}", delete, f"Delete a {words}", {"errors": (404, 422)}),
+        ("DELETE", path + "/{code}", delete, f"Delete {article} {words}", {"errors": (404, 422)}),
     )
     return tuple(
         Endpoint(

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from nozle_server.api.docs_style import STYLE, STYLE_HASH
-from nozle_server.api.endpoint import Endpoint, Scope
+from nozle_server.api.endpoint import CORE, Endpoint, Scope
 from nozle_server.api.openapi import also_accepted
 from nozle_server.api.openapi_errors import error_statuses
 from nozle_server.api.schemas import Schema, Schemas, without_null
@@ -31,6 +31,8 @@ _INTRODUCTION = """
 <p>Send your key as <code>Authorization: Bearer …</code>. Publishable keys (<code>pk_</code>) may be shown
 to browsers and open only what says so; secret keys (<code>sk_</code>) open everything and stay on your
 server.</p>
+<p><code>/api/v1</code> is Nozle's own form; <code>/core/api/v1</code> is Core, which a published Lago client
+reads: its URL is this server's with <code>/core/</code> behind it, with the last slash.</p>
 <p>Amounts are exact decimals, as JSON numbers or decimal strings. Instants are RFC 3339 in UTC. Errors are
 <code>{"error": "a sentence", "code": "a_stable_word"}</code>, on <code>/core</code> they have Lago's form.
 Every answer carries <code>X-Request-Id</code>. For programs: <a href="/openapi.json">openapi.json</a>.</p>
@@ -55,16 +57,32 @@ def render_page(endpoints: Sequence[Endpoint]) -> str:
 
 
 def _navigation(tag: str, endpoints: Sequence[Endpoint]) -> str:
+    """A section that opens at a click: two hundred paths at once are no overview."""
     links = "".join(
-        f'<li><a href="#{_anchor(endpoint)}">{_verb(endpoint)} {escape(endpoint.path)}</a></li>'
+        f'<li><a href="#{_anchor(endpoint)}" title="{escape(endpoint.summary)}">{_verb(endpoint)}'
+        f" {_place(endpoint)}</a></li>"
         for endpoint in endpoints
     )
-    return f"<h2>{escape(tag)}</h2><ul>{links}</ul>"
+    count = f'<span class="count">{len(endpoints)}</span>'
+    return f"<details><summary>{escape(tag)} {count}</summary><ul>{links}</ul></details>"
+
+
+def _place(endpoint: Endpoint) -> str:
+    """The path, and whether it is Core's: many paths are there in both forms."""
+    core = '<span class="core">/core</span>' if set(endpoint.mounts) == set(CORE) else ""
+    return core + escape(endpoint.path)
 
 
 def _section(tag: str, endpoints: Sequence[Endpoint], schemas: Schemas) -> str:
+    """The section's endpoints at a glance, then each of them."""
     articles = "".join(_article(endpoint, schemas) for endpoint in endpoints)
-    return f"<section><h2>{escape(tag)}</h2>{articles}</section>"
+    rows = "".join(
+        f'<li><a href="#{_anchor(endpoint)}">{escape(endpoint.summary)}</a>'
+        f" {_verb(endpoint)} <code>{_place(endpoint)}</code></li>"
+        for endpoint in endpoints
+    )
+    glance = f'<ul class="glance">{rows}</ul>' if len(endpoints) > 1 else ""
+    return f"<section><h2>{escape(tag)}</h2>{glance}{articles}</section>"
 
 
 def _article(endpoint: Endpoint, schemas: Schemas) -> str:

@@ -15,14 +15,18 @@ body { margin: 0; display: flex; color: var(--text); background: var(--page);
 nav { position: sticky; top: 0; flex: 0 0 19rem; height: 100vh; overflow-y: auto; padding: 1.5rem 1rem;
   border-right: 1px solid var(--line); background: var(--panel); font-size: .8rem; }
 nav .home { font-weight: 700; font-size: 1.05rem; }
-nav h2 { margin: 1.4rem 0 .3rem; font-size: .72rem; letter-spacing: .06em; text-transform: uppercase;
-  color: var(--quiet); }
-nav ul { list-style: none; margin: 0; padding: 0; }
+nav .home { display: block; margin-bottom: 1rem; }
+nav summary { padding: .3rem 0; font-size: .88rem; font-weight: 600; cursor: pointer; }
+nav .count, .core { color: var(--quiet); font-weight: 400; }
+nav ul { list-style: none; margin: 0 0 .6rem; padding: 0 0 0 .9rem; }
 nav li a { display: block; padding: .12rem 0; color: var(--text); overflow-wrap: anywhere; }
 main { flex: 1; min-width: 0; max-width: 56rem; padding: 2rem 2.5rem 6rem; }
 a { color: var(--accent); text-decoration: none; }
 a:hover, a:focus-visible { text-decoration: underline; }
 h1 { margin: 0 0 1rem; font-size: 2rem; }
+.glance { list-style: none; margin: 1rem 0; padding: 0; font-size: .88rem; }
+.glance li { padding: .15rem 0; }
+.glance a { margin-right: .6rem; }
 section > h2 { margin: 3rem 0 0; padding-bottom: .4rem; border-bottom: 1px solid var(--line); }
 article { padding: 1.4rem 0; border-bottom: 1px solid var(--line); scroll-margin-top: 1rem; }
 article h3 { margin: 0 0 .4rem; font-size: 1.15rem; }
@@ -42,7 +46,7 @@ th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); v
 figure { margin: .8rem 0; }
 figcaption { font-size: .78rem; color: var(--quiet); }
 pre { margin: .2rem 0 0; padding: .8rem 1rem; border-radius: 6px; background: var(--panel);
-  overflow-x: auto; }
+  overflow: auto; max-height: 26rem; }
 .errors { font-size: .85rem; color: var(--quiet); }
 @media (max-width: 60rem) { body { display: block; } main { padding: 1.2rem; }
   nav { position: static; height: auto; max-height: 40vh; border-right: 0;

@@ -92,6 +92,7 @@ ENDPOINTS = (
         name="add_on",
         plural="add_ons",
         words="add-on",
+        tag="Add-ons",
         body=AddOnBody,
         update_body=AddOnChangesBody,
         example={

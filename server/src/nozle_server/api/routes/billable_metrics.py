@@ -99,7 +99,7 @@ ENDPOINTS = (
         mounts=CORE,
         summary="Evaluate an expression for an event",
         description="Nothing is stored. Numbers are answered as text, exactly.",
-        tag="Catalog",
+        tag="Billable metrics",
         body=ExpressionBody,
         reply_schema=shape(expression_result=shape(value={"type": "string"})),
         errors=(422,),
@@ -120,6 +120,7 @@ ENDPOINTS = (
         name="billable_metric",
         plural="billable_metrics",
         words="billable metric",
+        tag="Billable metrics",
         body=MetricBody,
         update_body=MetricChangesBody,
         example={

@@ -162,7 +162,7 @@ def _metadata_endpoint(method: str, path: str, summary: str, handler: Any, **mor
         scope=Scope.SECRET,
         mounts=CORE,
         summary=summary,
-        tag="Catalog",
+        tag="Plans",
         reply_schema=_METADATA,
         **more,
     )
@@ -176,6 +176,7 @@ ENDPOINTS = (
             name="plan",
             plural="plans",
             words="plan",
+            tag="Plans",
             body=PlanBody,
             update_body=PlanChangeBody,
             example=_EXAMPLE,
@@ -194,7 +195,7 @@ ENDPOINTS = (
         mounts=CORE,
         summary="List a plan's versions",
         description="Oldest first. Another price makes another version; subscribers keep theirs until they are migrated.",
-        tag="Catalog",
+        tag="Plans",
         reply_schema=shape(versions=array(ANY_OBJECT)),
         errors=(404,),
         example=Example(

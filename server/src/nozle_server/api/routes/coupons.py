@@ -92,7 +92,7 @@ ENDPOINTS = (
         words="coupon",
         body=CouponBody,
         update_body=CouponChangesBody,
-        tag="Taxes and coupons",
+        tag="Coupons",
         example={
             "code": "startup_deal",
             "name": "Startup Deal",

@@ -228,7 +228,7 @@ _NOTE: dict[str, object] = {
     "balance_amount_cents": 1200,
 }
 _LISTED = Example(response={"credit_notes": [_NOTE], "meta": page_meta(PageQuery(), 1)})
-_TAG = "Invoices"
+_TAG = "Credit notes"
 
 ENDPOINTS = (
     Endpoint(

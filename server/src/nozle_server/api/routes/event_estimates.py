@@ -78,7 +78,7 @@ def _endpoint(
         mounts=CORE,
         summary=summary,
         description=f"{description} {_ABOUT}",
-        tag="Usage",
+        tag="Events",
         body=EventBatch if batch else CoreEventBody,
         reply_schema=shape(fees=array(ANY_OBJECT)),
         errors=(404, 422),

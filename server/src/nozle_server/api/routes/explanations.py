@@ -125,7 +125,7 @@ ENDPOINTS = (
             "Everything that made the amount: the events counted (paged), the version of the price, the walk through its"
             " tiers, days of proration, rounding, coupons, taxes; as data and as sentences."
         ),
-        tag="Invoices",
+        tag="Fees",
         query=PageQuery,
         reply_schema=shape(
             explanation=shape(

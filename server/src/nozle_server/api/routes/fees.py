@@ -116,7 +116,7 @@ _FEE = {
 }
 _ONE = shape(fee=ANY_OBJECT)
 _SHOWN = Example(response={"fee": _FEE})
-_TAG = "Invoices"
+_TAG = "Fees"
 
 ENDPOINTS = (
     Endpoint(

@@ -153,7 +153,7 @@ _PAYMENT = {
 _ONE = shape(payment=ANY_OBJECT)
 _MANY = shape(payments=array(ANY_OBJECT), meta=PAGE_META)
 _LISTED = Example(response={"payments": [_PAYMENT], "meta": page_meta(PageQuery(), 1)})
-_TAG = "Invoices"
+_TAG = "Payments"
 
 ENDPOINTS = (
     Endpoint(

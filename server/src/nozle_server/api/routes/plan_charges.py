@@ -218,13 +218,19 @@ def _resource(
     one, sent = shape(**{envelope: ANY_OBJECT}), {envelope: example}
     article = "a" if words[0] != "u" else "an"
     rows: tuple[tuple[str, str, Any, str, dict[str, Any]], ...] = (
-        ("GET", path, index, f"List {words}s", {"query": PageQuery, "errors": (404,)}),
+        (
+            "GET",
+            path,
+            index,
+            f"List {words.replace(' of ', 's of ', 1)}",
+            {"query": PageQuery, "errors": (404,)},
+        ),
         ("GET", f"{path}/{{{parameter}}}", show, f"Get {article} {words}", {"errors": (404,)}),
         (
             "POST",
             path,
             create,
-            f"Add {article} {words}",
+            f"Add {article} {words.replace(' of ', ' to ', 1)}",
             {"body": body, "errors": (404, 422), "idempotent": True},
         ),
         (
@@ -238,7 +244,7 @@ def _resource(
             "DELETE",
             f"{path}/{{{parameter}}}",
             delete,
-            f"Remove {article} {words}",
+            f"Remove {article} {words.replace(' of ', ' from ', 1)}",
             {"body": body, "body_optional": True, "errors": (404, 422)},
         ),
     )
@@ -250,7 +256,7 @@ def _resource(
             scope=Scope.SECRET,
             mounts=CORE,
             summary=summary,
-            tag="Catalog",
+            tag="Charges of plans",
             description="" if method == "GET" else "Makes the plan's next version.",
             reply_schema=shape(**{plural: array(ANY_OBJECT), "meta": PAGE_META}) if handler is index else one,
             example=Example(

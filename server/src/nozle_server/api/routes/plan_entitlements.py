@@ -103,7 +103,7 @@ def _endpoint(method: str, path: str, summary: str, **more: Any) -> Endpoint:
         scope=Scope.SECRET,
         mounts=CORE,
         summary=summary,
-        tag="Catalog",
+        tag="Granted entitlements",
         **more,
     )
 

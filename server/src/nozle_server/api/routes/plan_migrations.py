@@ -188,7 +188,7 @@ def _endpoint(method: str, path: str, handler: Any, summary: str, **more: Any) -
         scope=Scope.SECRET,
         mounts=CORE,
         summary=summary,
-        tag="Catalog",
+        tag="Plans",
         **more,
     )
 

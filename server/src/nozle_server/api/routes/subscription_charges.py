@@ -271,7 +271,7 @@ def _endpoints(
                 description=""
                 if method == "GET"
                 else "For this subscription only, from its next invoice on.",
-                tag="Subscriptions",
+                tag="Charges of subscriptions",
                 body=body,
                 query=ListQuery if many else WhichQuery,
                 reply_schema=shape(**{plural: array(ANY_OBJECT), "meta": PAGE_META})

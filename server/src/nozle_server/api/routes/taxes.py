@@ -88,7 +88,7 @@ ENDPOINTS = (
         words="tax",
         body=TaxBody,
         update_body=TaxChangesBody,
-        tag="Taxes and coupons",
+        tag="Taxes",
         example={
             "code": "french_standard_vat",
             "name": "TVA",

@@ -303,9 +303,13 @@ class World:
         return [(row["type"], Decimal(row["amount"])) for row in reversed(found["transactions"])]
 
     async def invoices(self, customer: str) -> list[JsonObject]:
-        """The customer's invoices, oldest first."""
+        """The customer's invoices, oldest first; without the links to their PDFs, which are signed anew each time."""
         found = await self.get("/api/v1/invoices", customer_id=customer, per_page=100)
-        return list(reversed(found["invoices"]))
+        links = ("file_url", "pdf_url")
+        return [
+            {name: value for name, value in invoice.items() if name not in links}
+            for invoice in reversed(found["invoices"])
+        ]
 
     async def last_invoice(self, customer: str) -> JsonObject:
         return (await self.invoices(customer))[-1]

@@ -23,7 +23,7 @@ from nozle_server.catalog.drafts import PlanOverrides, all_tax_codes
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.catalog.operations.plans import override_version
 from nozle_server.catalog.queries import hold_plan
-from nozle_server.core.errors import InvalidInput, NotFound, RuleBroken
+from nozle_server.core.errors import InvalidInput, NotFound, RuleBroken, not_supported
 from nozle_server.core.text import parse_id, parse_text
 from nozle_server.customers import store as customers_store
 from nozle_server.customers.model import CustomerChanges
@@ -56,6 +56,23 @@ class SubscriptionDraft(msgspec.Struct, kw_only=True):
     ending_at: object = None
     plan_overrides: PlanOverrides | None = None
     progressive_billing_disabled: bool | None = None
+    # Of Lago's, without effect here: refused.
+    billing_entity_code: object = None
+    purchase_order_number: object = None
+    payment_method: object = None
+    consolidate_invoice: object = None
+    invoice_custom_section: object = None
+    activation_rules: object = None
+
+
+_UNSUPPORTED = (
+    "billing_entity_code",
+    "purchase_order_number",
+    "payment_method",
+    "consolidate_invoice",
+    "invoice_custom_section",
+    "activation_rules",
+)
 
 
 class CreateBody(msgspec.Struct):
@@ -104,6 +121,9 @@ class SubscriptionsQuery(PageQuery):
 async def create(call: Call) -> object:
     draft: SubscriptionDraft = call.body.subscription
     _refuse_unsupported(draft.progressive_billing_disabled)
+    for field in _UNSUPPORTED:
+        if getattr(draft, field):
+            raise not_supported(field)
     external_id = parse_id(draft.external_id, "external_id")
     name = parse_text(draft.name, "name", max_bytes=255) or None
     plan = await hold_plan(call.tx, call.org_id, parse_id(draft.plan_code, "plan_code"))

@@ -1,19 +1,14 @@
-"""Use cases that make invoices."""
+"""Use cases that make invoices, and keep the place of those that could not be made."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from uuid import UUID
 
-from nozle_server.catalog import metric_store, plan_store
-from nozle_server.catalog.model import Charge, PlanVersion
 from nozle_server.core.ids import new_id
-from nozle_server.core.periods import Period, local_date, start_of_day
-from nozle_server.core.rounding import EXACT
+from nozle_server.core.periods import local_date, start_of_day
 from nozle_server.core.values import replace
-from nozle_server.coupons.apply import Discount, DiscountableLine, plan_discounts
-from nozle_server.coupons.model import AppliedCoupon
-from nozle_server.coupons.operations import applicable_coupons, record_uses
+from nozle_server.coupons.operations import record_uses
 from nozle_server.infra import due
 from nozle_server.infra.batch import write_out
 from nozle_server.infra.change_bus import Change
@@ -21,36 +16,21 @@ from nozle_server.infra.counters import next_number
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import advance_store, store
-from nozle_server.invoicing import lines as invoice_lines
 from nozle_server.invoicing.amounts import (
-    payable_cents,
-    progressive_shares,
-    usage_cents,
-    with_taxes,
     with_taxes_of_lines,
     with_totals,
 )
-from nozle_server.invoicing.credit_notes.operations import apply_credit_notes
 from nozle_server.invoicing.drafts import InvoiceDraft
 from nozle_server.invoicing.model import (
     BillingReason,
-    CreditKind,
     Invoice,
-    InvoiceCredit,
     InvoiceLine,
     InvoiceStatus,
     InvoiceSubscription,
     InvoiceType,
 )
+from nozle_server.invoicing.reductions import pay_from_wallets, reduce_and_tax, use_credit_notes
 from nozle_server.invoicing.terms import Terms, lock_terms
-from nozle_server.subscriptions import store as subscriptions_store
-from nozle_server.subscriptions.model import Subscription
-from nozle_server.taxes.apply import choose
-from nozle_server.taxes.model import Tax
-from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes
-from nozle_server.wallets.model import WalletLine
-from nozle_server.wallets.operations.invoices import apply_to_invoice
-from nozle_server.wallets.queries import get_wallet
 
 INVOICE_FINALIZED = "invoice.finalized"
 INVOICE_DRAFTED = "invoice.drafted"
@@ -58,57 +38,6 @@ FINALIZE_INVOICE = "finalize_invoice"
 INVOICE_FAILED = "invoice.failed"
 DRAFT_NUMBER = "DRAFT"
 MAX_ERROR_LENGTH = 1_000
-
-
-async def rate_usage(
-    tx: Tx,
-    seams: Seams,
-    subscription: Subscription,
-    version: PlanVersion,
-    period: Period,
-    now: datetime,
-    *,
-    charges: Sequence[Charge] | None = None,
-    following: Period | None = None,
-    include_late: bool = False,
-) -> list[InvoiceLine]:
-    """The charge lines of one subscription for one period, from the events as they are stored now.
-
-    `following` is the period that begins, for quantities that are paid in advance. `include_late` rates a closed period
-    anew. Where another plan takes over at the period's end, what that one bills is left to it.
-    """
-    lines: list[InvoiceLine] = []
-    successor = await _successor(tx, subscription, period)
-    cut_short = period.end < subscription.calendar(version.usage_interval).period_at(period.start).end
-    ended = cut_short and period.end in (subscription.terminated_at, subscription.ending_at)
-    earlier: Sequence[UUID] | None = None
-    for charge in version.charges if charges is None else charges:
-        metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
-        if successor and cut_short and invoice_lines.is_left_to_successor(charge, metric, successor):
-            continue
-        if metric.recurring and earlier is None:
-            chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
-            earlier = chains.get(subscription.id, ())
-        replaced = successor is not None
-        window = invoice_lines.usage_window(
-            subscription, period, earlier or (), replaced=replaced, ended=ended and not replaced
-        )
-        query = invoice_lines.usage_query(charge, metric, [window], include_late=include_late)
-        rows = await seams.usage_store.usage(tx, subscription.org_id, query)
-        lines += invoice_lines.charge_lines(
-            subscription, version, charge, metric, period, rows, now, following=following, replaced=replaced
-        )
-    return lines
-
-
-async def _successor(tx: Tx, subscription: Subscription, period: Period) -> PlanVersion | None:
-    """The plan that takes the place of a subscription's at the end of a period."""
-    if subscription.terminated_at != period.end:
-        return None
-    following = await subscriptions_store.find_successor(tx, subscription.org_id, subscription.id)
-    if following is None or following.started_at != period.end:
-        return None
-    return await plan_store.get_plan_version(tx, subscription.org_id, following.plan_version_id)
 
 
 async def issue_invoice(
@@ -134,14 +63,14 @@ async def issue_invoice(
         closed = with_totals(replace(invoice, status=InvoiceStatus.CLOSED))
         await (store.insert(tx, closed) if rewrite is None else store.replace_draft(tx, closed))
         return None
-    invoice, discounts = await _reduce_and_tax(tx, invoice, draft, now)
+    invoice, discounts = await reduce_and_tax(tx, invoice, draft, now)
     invoice = with_totals(invoice)
     if waits:
         invoice = _wait(invoice, terms, now, rewrite)
     else:
         if draft.credits:
-            invoice = await _use_credit_notes(tx, invoice, now)
-            invoice = await _pay_from_wallets(tx, seams, invoice, now)
+            invoice = await use_credit_notes(tx, invoice, now)
+            invoice = await pay_from_wallets(tx, seams, invoice, now)
         invoice = await _finalize(tx, invoice, terms, now)
     if rewrite is None:
         await store.insert(tx, invoice)
@@ -210,77 +139,6 @@ async def _announce(tx: Tx, seams: Seams, invoice: Invoice, kind: str) -> None:
     await seams.change_bus.publish(tx, Change(invoice.org_id, kind, str(invoice.id), payload))
 
 
-async def _use_credit_notes(tx: Tx, invoice: Invoice, now: datetime) -> Invoice:
-    """The invoice less what the customer has as credit from earlier ones."""
-    uses = await apply_credit_notes(
-        tx,
-        org_id=invoice.org_id,
-        customer_id=invoice.customer_id,
-        invoice_id=invoice.id,
-        currency=invoice.currency,
-        amount_cents=invoice.total_amount_cents,
-        now=now,
-    )
-    credits = tuple(
-        InvoiceCredit(
-            id=new_id(),
-            kind=CreditKind.CREDIT_NOTE,
-            source_id=use.credit_note_id,
-            label=use.number,
-            code=None,
-            amount_cents=use.amount_cents,
-            created_at=now,
-        )
-        for use in uses
-    )
-    return with_totals(
-        replace(
-            invoice,
-            credit_notes_amount_cents=sum(use.amount_cents for use in uses),
-            credits=(*invoice.credits, *credits),
-        )
-    )
-
-
-async def _pay_from_wallets(tx: Tx, seams: Seams, invoice: Invoice, now: datetime) -> Invoice:
-    """The invoice less what the customer's wallets pay of it, tax included."""
-    uses = await apply_to_invoice(
-        tx,
-        seams.change_bus,
-        org_id=invoice.org_id,
-        customer_id=invoice.customer_id,
-        invoice_id=invoice.id,
-        currency=invoice.currency,
-        lines=[
-            WalletLine(line.kind, line.metric_id, cents)
-            for line, cents in zip(invoice.lines, payable_cents(invoice), strict=True)
-        ],
-        amount_cents=invoice.total_amount_cents,
-        now=now,
-    )
-    credits = []
-    for use in uses:
-        wallet = await get_wallet(tx, invoice.org_id, use.wallet_id)
-        credits.append(
-            InvoiceCredit(
-                id=new_id(),
-                kind=CreditKind.WALLET,
-                source_id=use.wallet_transaction_id,
-                label=wallet.name or "Prepaid credits",
-                code=wallet.code,
-                amount_cents=use.amount_cents,
-                created_at=now,
-            )
-        )
-    return with_totals(
-        replace(
-            invoice,
-            prepaid_credit_amount_cents=sum(use.amount_cents for use in uses),
-            credits=(*invoice.credits, *credits),
-        )
-    )
-
-
 async def store_failed(tx: Tx, seams: Seams, draft: InvoiceDraft, *, error: str, now: datetime) -> Invoice:
     """Keep the place of an invoice that could not be made, and why."""
     terms = await lock_terms(tx, draft.org_id, draft.customer_id)
@@ -339,97 +197,6 @@ def _new_invoice(draft: InvoiceDraft, terms: Terms, now: datetime, rewrite: Invo
         lines=lines,
         subscriptions=draft.subscriptions,
     )
-
-
-async def _reduce_and_tax(
-    tx: Tx, invoice: Invoice, draft: InvoiceDraft, now: datetime
-) -> tuple[Invoice, tuple[Discount, ...]]:
-    """The invoice with its progressive credits, coupons and taxes, and what its coupons took."""
-    progressive = _progressive_credits(draft, now)
-    reduced = sum(one.amount_cents for one in progressive)
-    shares = progressive_shares(invoice.lines, reduced)
-    applied = (
-        await applicable_coupons(tx, draft.org_id, draft.customer_id, draft.currency, now)
-        if draft.coupons
-        else ()
-    )
-    discounts = plan_discounts(
-        [
-            DiscountableLine(line.kind, line.plan_id, line.metric_id, line.amount_cents - share)
-            for line, share in zip(invoice.lines, shares, strict=True)
-        ],
-        applied,
-        currency=draft.currency,
-    )
-    invoice = replace(
-        invoice,
-        progressive_billing_credit_amount_cents=reduced,
-        coupons_amount_cents=sum(one.amount_cents for one in discounts),
-        credits=(*progressive, *_coupon_credits(discounts, applied, now)),
-    )
-    taxes = await _taxes_of_lines(tx, draft)
-    return with_taxes(
-        invoice, progressive=shares, coupons=_shares_of_lines(invoice, discounts), taxes=taxes
-    ), discounts
-
-
-def _shares_of_lines(invoice: Invoice, discounts: Sequence[Discount]) -> list[Decimal]:
-    with localcontext(EXACT):
-        return [
-            sum((one.per_line[place] for one in discounts), Decimal(0)) for place in range(len(invoice.lines))
-        ]
-
-
-def _coupon_credits(
-    discounts: Sequence[Discount], applied: Sequence[AppliedCoupon], now: datetime
-) -> tuple[InvoiceCredit, ...]:
-    coupons = {one.id: one.coupon for one in applied}
-    return tuple(
-        InvoiceCredit(
-            id=new_id(),
-            kind=CreditKind.COUPON,
-            source_id=one.applied_coupon_id,
-            label=coupons[one.applied_coupon_id].name,
-            code=coupons[one.applied_coupon_id].code,
-            amount_cents=one.amount_cents,
-            created_at=now,
-        )
-        for one in discounts
-    )
-
-
-def _progressive_credits(draft: InvoiceDraft, now: datetime) -> tuple[InvoiceCredit, ...]:
-    """What progressive invoices charged of this usage before, as far as the usage goes."""
-    left = usage_cents(draft.lines)
-    credits = []
-    for one in draft.progressive_credits:
-        amount = min(one.amount_cents, left)
-        if amount > 0:
-            left -= amount
-            credits.append(
-                InvoiceCredit(
-                    id=new_id(),
-                    kind=CreditKind.PROGRESSIVE,
-                    source_id=one.invoice_id,
-                    label=one.number,
-                    code=None,
-                    amount_cents=amount,
-                    created_at=now,
-                )
-            )
-    return tuple(credits)
-
-
-async def _taxes_of_lines(tx: Tx, draft: InvoiceDraft) -> list[tuple[Tax, ...]]:
-    """The taxes each line pays: its own, else the customer's, else the organization's."""
-    if not draft.taxes:
-        return [()] * len(draft.lines)
-    codes = {code for of_line in draft.tax_codes.values() for code in of_line}
-    known = await find_taxes(tx, draft.org_id, sorted(codes)) if codes else {}
-    otherwise = await customer_or_default_taxes(tx, draft.org_id, draft.customer_id)
-    return [
-        choose(draft.tax_codes.get(line.id, ()), (), known=known, otherwise=otherwise) for line in draft.lines
-    ]
 
 
 def _wait(invoice: Invoice, terms: Terms, now: datetime, rewrite: Invoice | None) -> Invoice:

@@ -33,7 +33,7 @@ from nozle_server.invoicing.credit_notes.operations import (
 )
 from nozle_server.invoicing.late_store import LatePeriod
 from nozle_server.invoicing.model import Invoice, InvoiceLine, LineKind
-from nozle_server.invoicing.operations import rate_usage
+from nozle_server.invoicing.usage_lines import rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 

@@ -35,8 +35,9 @@ from nozle_server.invoicing.model import (
     InvoiceSubscription,
     LineKind,
 )
-from nozle_server.invoicing.operations import issue_invoice, rate_usage, store_failed
+from nozle_server.invoicing.operations import issue_invoice, store_failed
 from nozle_server.invoicing.terms import lock_terms
+from nozle_server.invoicing.usage_lines import rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.subscriptions.proration import is_in_trial

@@ -40,8 +40,9 @@ from nozle_server.invoicing.model import (
     InvoiceSubscription,
     InvoiceType,
 )
-from nozle_server.invoicing.operations import issue_invoice, rate_usage
+from nozle_server.invoicing.operations import issue_invoice
 from nozle_server.invoicing.progressive import Crossing, ProgressiveInvoice, crossed, items_giving_back
+from nozle_server.invoicing.usage_lines import rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.lifetime_usage import lifetime_usage

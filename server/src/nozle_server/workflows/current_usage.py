@@ -21,8 +21,8 @@ from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing import usage_store
 from nozle_server.invoicing.lines import usage_window
 from nozle_server.invoicing.model import Invoice, InvoiceLine, LineKind
-from nozle_server.invoicing.operations import rate_usage
 from nozle_server.invoicing.projection import Progress, Projection, project
+from nozle_server.invoicing.usage_lines import rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.taxes.apply import TaxableLine, Taxation, choose, compute_taxes

@@ -16,9 +16,9 @@ from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.amounts import payable_cents, progressive_shares, usage_cents
 from nozle_server.invoicing.model import InvoiceLine, InvoiceStatus
-from nozle_server.invoicing.operations import rate_usage
 from nozle_server.invoicing.progressive_store import invoices_of_period
 from nozle_server.invoicing.store import InvoiceFilter
+from nozle_server.invoicing.usage_lines import rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.wallets.allocation import plan_usage

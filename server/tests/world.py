@@ -485,7 +485,7 @@ _FAULTS = {
         select l.subscription_id, l.metric_id, l.period_start from invoice_lines l
         where l.org_id = $1 and l.kind = 'charge' and not l.pay_in_advance and l.adjusts_invoice_id is null
             and l.true_up_of is null and not exists (select 1 from invoices i where i.org_id = l.org_id
-                and i.id = l.invoice_id and i.invoice_type = 'progressive_billing')
+                and i.id = l.invoice_id and (i.invoice_type = 'progressive_billing' or i.status = 'draft'))
         group by l.org_id, l.invoice_id, l.subscription_id, l.charge_id, l.metric_id, l.period_start, l.period_end
         having sum(l.events_count) <> (select count(*) from events e where e.org_id = l.org_id and e.status = 'counted'
             and e.subscription_id = l.subscription_id and e.metric_id = l.metric_id
@@ -529,7 +529,9 @@ _FAULTS = {
             and n.balance_amount_cents <> n.credit_amount_cents - coalesce((select sum(c.amount_cents)
                 from invoice_credits c join invoices i on i.org_id = c.org_id and i.id = c.invoice_id
                 where c.org_id = n.org_id and c.source_id = n.id and c.kind = 'credit_note' and (i.status <> 'voided'
-                    or exists (select 1 from credit_notes v where v.org_id = i.org_id and v.invoice_id = i.id))), 0)""",
+                    or exists (select 1 from credit_notes v where v.org_id = i.org_id and v.invoice_id = i.id
+                        and (v.credit_status is distinct from 'voided'
+                            or v.description like 'Credit note created due to voided invoice %')))), 0)""",
     "credit note numbers have a gap": """
         select id from (select id, sequential_id, row_number() over (partition by invoice_id order by sequential_id) as place
             from credit_notes where org_id = $1) n where sequential_id <> place""",

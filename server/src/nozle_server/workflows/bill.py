@@ -87,7 +87,7 @@ async def bill(
     corrections: list[Adjustment] = []
     if is_final:
         parts, corrections = await _with_corrections(tx, seams, parts, now or at)
-    draft = _draft(org_id, [part for part in parts if part.lines or part.billed.reason in _ENDING])
+    draft = _draft(org_id, [part for part in parts if part.lines or part.ends_something])
     if draft is None:
         return None
     draft = replace(draft, lines=tuple(line for line in draft.lines if not belongs_on_no_invoice(line)))
@@ -228,6 +228,11 @@ class _Part:
     lines: tuple[InvoiceLine, ...]
 
     @property
+    def ends_something(self) -> bool:
+        """Whether a period ends here, for which there is an invoice even when nothing was used."""
+        return self.billed.reason in _ENDING and self.about.charges_start is not None
+
+    @property
     def may_have_paid_fees(self) -> bool:
         """Whether this plan, or one before it, regroups fees that were paid in advance."""
         return self.billed.reason in _ENDING and (
@@ -312,6 +317,8 @@ class _Billing:
         if self.billed.reason not in _ENDING:
             return None
         period = self.subscription.calendar(interval).period_at(self.at - _TICK)
+        if self.ends and period.end == self.at and self.subscription.current_period_start >= self.at:
+            return None  # it ended in the instant a period began: the one before was closed, and is billed as ever
         if not (always or self.ends or period.end == self.at):
             return None
         return ended_period(self.subscription, interval, self.at)

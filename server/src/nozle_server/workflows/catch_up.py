@@ -24,6 +24,13 @@ async def catch_up(
     while True:
         subscription = await store.lock(tx, org_id, subscription_id)
         assert subscription is not None, "subscriptions are never deleted"
+        if subscription.status is Status.ACTIVE:
+            # Closed by the worker, who comes back for the invoice: what changes now must find it made.
+            closed = subscription.current_period_start
+            if await due.take(tx, org_id, INVOICE_PERIOD, closed, [subscription_id]):
+                await invoice_period(
+                    tx, seams, org_id=org_id, subscription_id=subscription_id, ended_at=closed
+                )
         if (
             subscription.status is Status.PENDING
             and subscription.started_at <= now

@@ -73,8 +73,7 @@ async def change_plan(
     has ended.
     """
     org_id = subscription.org_id
-    subscription = await catch_up(tx, seams, org_id=org_id, subscription_id=subscription.id, now=now)
-    subscription = await _newest(tx, subscription)
+    subscription = await _newest(tx, seams, subscription, now)
     now = not_before(subscription, now)
     if subscription.status not in (Status.ACTIVE, Status.PENDING):
         raise Conflict("subscription not active", code="subscription_not_active")
@@ -119,16 +118,17 @@ async def withdraw(tx: Tx, seams: Seams, subscription: Subscription, *, now: dat
     return pending
 
 
-async def _newest(tx: Tx, subscription: Subscription) -> Subscription:
-    """What took a subscription's place while its periods were caught up with."""
-    while subscription.status is Status.TERMINATED:
-        successor = await store.find_successor(tx, subscription.org_id, subscription.id)
+async def _newest(tx: Tx, seams: Seams, subscription: Subscription, now: datetime) -> Subscription:
+    """The subscription, caught up with, or what took its place meanwhile, caught up with as well."""
+    org_id = subscription.org_id
+    while True:
+        held = await catch_up(tx, seams, org_id=org_id, subscription_id=subscription.id, now=now)
+        if held.status is not Status.TERMINATED:
+            return held
+        successor = await store.find_successor(tx, org_id, held.id)
         if successor is None:
-            break
-        held = await store.lock(tx, subscription.org_id, successor.id)
-        assert held is not None, "subscriptions are never deleted"
-        subscription = held
-    return subscription
+            return held
+        subscription = successor
 
 
 async def _replan(

@@ -128,7 +128,11 @@ async def _billed_together(
 
 async def _billed(tx: Tx, org_id: UUID, subscription: Subscription, ended_at: datetime) -> Sequence[Billed]:
     """The subscription's period, and the plan that took its place at its end."""
-    if subscription.terminated_at is None or subscription.terminated_at > ended_at:
+    if (
+        subscription.terminated_at is None
+        or subscription.terminated_at > ended_at
+        or subscription.current_period_start >= ended_at
+    ):
         return [Billed(subscription, BillingReason.PERIODIC)]
     ended = Billed(subscription, BillingReason.TERMINATING)
     successor = await subscriptions_store.find_successor(tx, org_id, subscription.id)

@@ -92,7 +92,7 @@ async def _make(tx: Tx, seams: Seams, org_id: UUID, wanted: InvoicePreview, now:
     if not running:
         return await _first_invoice(tx, seams, customer, wanted, now)
     await customers_store.lock_by_id(tx, org_id, customer.id)
-    current = [await catch_up(tx, seams, org_id=org_id, subscription_id=one.id, now=now) for one in running]
+    current = [await _caught_up(tx, seams, one, now) for one in running]
     if wanted.terminated_at is not None:
         return await _ended(tx, seams, _only(current), wanted.terminated_at, now)
     if wanted.new_plan_code is not None:
@@ -168,6 +168,18 @@ async def _running(tx: Tx, org_id: UUID, external_id: str) -> Subscription:
         if one.status is Status.ACTIVE:
             return one
     raise NotFound("subscription not found", code="subscription_not_found")
+
+
+async def _caught_up(tx: Tx, seams: Seams, subscription: Subscription, now: datetime) -> Subscription:
+    """What runs by now under a subscription's external id: it may have ended, or been replaced, before its customer was
+    held."""
+    while True:
+        current = await catch_up(
+            tx, seams, org_id=subscription.org_id, subscription_id=subscription.id, now=now
+        )
+        if current.status is Status.ACTIVE:
+            return current
+        subscription = await _running(tx, subscription.org_id, subscription.external_id)
 
 
 async def _customer(

@@ -126,10 +126,11 @@ async def create(call: Call) -> object:
             raise not_supported(field)
     external_id = parse_id(draft.external_id, "external_id")
     name = parse_text(draft.name, "name", max_bytes=255) or None
-    plan = await hold_plan(call.tx, call.org_id, parse_id(draft.plan_code, "plan_code"))
+    plan_code = parse_id(draft.plan_code, "plan_code")
     changes = CustomerChanges(external_id=parse_id(draft.external_customer_id, "external_customer_id"))
     await upsert_customer(call.tx, org_id=call.org_id, changes=changes, now=call.now)
     customer = await lock_customer(call.tx, call.org_id, changes.external_id)
+    plan = await hold_plan(call.tx, call.org_id, plan_code)
     ending_at = optional_instant(draft.ending_at, "ending_at")
     known = await store.list_of_external_id(call.tx, call.org_id, external_id)
     open_ones = [one for one in known if one.status in (Status.ACTIVE, Status.PENDING)]

@@ -96,6 +96,11 @@ async def test_a_payment_that_cannot_be_leaves_nothing(
     assert await shown(world, invoice) == ("pending", 0, 10000)
 
 
+async def test_the_day_a_payment_came_may_be_said_as_a_date(world: World) -> None:
+    body = a_payment(await an_invoice(world), 4000, paid_at="2026-01-14")
+    assert (await world.post(PAYMENTS, body))["payment"]["created_at"] == "2026-01-14T00:00:00Z"
+
+
 async def test_two_payments_at_once_do_not_pay_one_debt_twice(world: World) -> None:
     invoice = await an_invoice(world)
     answers = await asyncio.gather(

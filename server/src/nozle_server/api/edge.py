@@ -14,7 +14,7 @@ from falcon.asgi import Request, Response
 
 from nozle_server.api import errors
 from nozle_server.api.cors import Cors
-from nozle_server.api.errors import INTERNAL_ERROR, NO_SUCH_ENDPOINT, HttpError
+from nozle_server.api.errors import CORE_HINT, INTERNAL_ERROR, NO_SUCH_ENDPOINT, HttpError
 from nozle_server.api.incoming import KEY, Incoming, check_path
 from nozle_server.core.errors import NozleError
 from nozle_server.infra.logging import request_id
@@ -79,7 +79,12 @@ def _as_refusal(error: Exception) -> NozleError:
         case NozleError():
             return error
         case falcon.HTTPMethodNotAllowed():
-            return HttpError(405, "method not allowed", code="not_allowed", headers=dict(error.headers or {}))
+            return HttpError(
+                405,
+                f"method not allowed; {CORE_HINT}",
+                code="not_allowed",
+                headers=dict(error.headers or {}),
+            )
         case falcon.HTTPNotFound():
             return NO_SUCH_ENDPOINT
         case falcon.HTTPError():

@@ -110,4 +110,6 @@ def _core_form(error: NozleError) -> dict[str, object]:
 
 
 INTERNAL_ERROR = HttpError(500, "internal error", code="internal_error")
-NO_SUCH_ENDPOINT = NotFound("no such endpoint", code="endpoint_not_found")
+# Lago's clients join paths to their URL as browsers do: without its last slash they lose `/core` and end up beside it.
+CORE_HINT = "what Lago's clients call is below /core/ (their URL ends with that slash)"
+NO_SUCH_ENDPOINT = NotFound(f"no such endpoint; {CORE_HINT}", code="endpoint_not_found")

@@ -4,14 +4,20 @@ from datetime import datetime
 
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.periods import BillingTime
-from nozle_server.metering.timestamps import parse_timestamp
+from nozle_server.metering.timestamps import parse_instant
 
 CREDIT_NOTE_CHOICES = ("credit", "refund", "offset", "skip")
 INVOICE_CHOICES = ("generate", "skip")
 
 
 def optional_instant(value: object, field: str) -> datetime | None:
-    return None if value is None else parse_timestamp(value, field)
+    """An instant, or a date, which is its midnight in UTC; or none."""
+    if value is None:
+        return None
+    try:
+        return parse_instant(value, field)
+    except InvalidInput as error:
+        raise InvalidInput(str(error), code=error.code, details={field: ["invalid_date"]}) from None
 
 
 def billing_time_of(text: str) -> BillingTime:

@@ -1,6 +1,5 @@
 """Define, change and remove coupons."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,11 +19,9 @@ from nozle_server.coupons.model import Coupon, CouponType, Frequency, Limits, Te
 from nozle_server.coupons.queries import unknown_coupon
 from nozle_server.coupons.terms import check_terms
 from nozle_server.infra.database import Tx
-from nozle_server.metering.timestamps import parse_timestamp
+from nozle_server.metering.timestamps import parse_instant
 
 MAX_TARGETS = 100
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 async def create_coupon(tx: Tx, *, org_id: UUID, draft: CouponDraft, now: datetime) -> Coupon:
@@ -103,11 +100,8 @@ def _expiration(draft: CouponDraft, now: datetime) -> datetime | None:
         raise InvalidInput("expiration_at is required", details={"expiration_at": ["value_is_mandatory"]})
     if isinstance(draft.expiration_at, datetime):
         return draft.expiration_at  # as it is stored: a coupon that has expired may still get another name
-    wanted: Any = draft.expiration_at
-    if isinstance(wanted, str) and _DATE.fullmatch(wanted):
-        wanted += "T00:00:00Z"
     try:
-        expiration_at = parse_timestamp(wanted, "expiration_at")
+        expiration_at = parse_instant(draft.expiration_at, "expiration_at")
     except InvalidInput:
         raise _bad_expiration("is not an instant of RFC 3339") from None
     if expiration_at.date() < now.astimezone(UTC).date():

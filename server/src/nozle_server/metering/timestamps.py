@@ -12,6 +12,7 @@ _UNIX = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -26,6 +27,13 @@ def parse_timestamp(value: object, field: str = "timestamp") -> datetime:
     if not _EPOCH <= instant < _END_OF_TIME:
         raise _invalid(field, "lies outside the years 1970 to 8999")
     return instant
+
+
+def parse_instant(value: object, field: str) -> datetime:
+    """As `parse_timestamp`; a date by itself is its midnight in UTC, as those know it who come from Lago."""
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        value = f"{value}T00:00:00Z"
+    return parse_timestamp(value, field)
 
 
 def check_not_ahead(occurred_at: datetime, now: datetime) -> None:

@@ -22,7 +22,7 @@ from nozle_server.core.errors import InvalidInput, NotFound, NozleError
 from nozle_server.core.text import parse_id
 from nozle_server.metering import store as metering_store
 from nozle_server.metering.model import MeterEvent
-from nozle_server.metering.timestamps import parse_timestamp
+from nozle_server.metering.timestamps import parse_instant
 from nozle_server.workflows.ingest import Ingested, ingest
 from nozle_server.workflows.lifetime_usage import find_subscription
 
@@ -125,7 +125,7 @@ async def _ingest(call: Call, events: Sequence[MeterEvent], *, strict: bool) -> 
 
 async def list_events(call: Call) -> object:
     query: EventsQuery = call.query
-    start = _instant(query.timestamp_from)
+    start = _instant(query.timestamp_from, "timestamp_from")
     if query.timestamp_from_started_at:
         start = await _started_at(call, query.external_subscription_id)
     events, total = await metering_store.list_events(
@@ -134,7 +134,7 @@ async def list_events(call: Call) -> object:
         external_subscription_id=query.external_subscription_id,
         code=query.code,
         start=start,
-        end=_instant(query.timestamp_to),
+        end=_instant(query.timestamp_to, "timestamp_to"),
         limit=query.per_page,
         offset=query.offset,
     )
@@ -151,8 +151,8 @@ async def _started_at(call: Call, external_subscription_id: str | None) -> datet
     return (await find_subscription(call.tx, call.org_id, external_subscription_id)).started_at
 
 
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else parse_timestamp(text)
+def _instant(text: str | None, field: str) -> datetime | None:
+    return None if text is None else parse_instant(text, field)
 
 
 async def get_event(call: Call) -> object:

@@ -10,7 +10,7 @@ from msgspec import UnsetType
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import is_clean, parse_text
-from nozle_server.metering.timestamps import parse_timestamp
+from nozle_server.metering.timestamps import parse_instant
 from nozle_server.wallets.conversion import (
     money_of,
     price_of,
@@ -114,7 +114,7 @@ def parse_start(value: str | UnsetType | None, field: str = "started_at") -> dat
     if not value:  # UNSET is falsy too
         return None
     try:
-        return parse_timestamp(f"{value}T00:00:00Z" if len(value) == len("2026-01-01") else value, field)
+        return parse_instant(value, field)
     except InvalidInput:
         raise refused(field, "invalid_date", what="is not an instant") from None
 

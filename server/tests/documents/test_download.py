@@ -77,10 +77,11 @@ async def test_the_same_link_gives_the_same_bytes(world: World) -> None:
 async def test_lists_link_to_the_same_file(world: World) -> None:
     invoice = await _an_invoice(world)
     (listed,) = (await world.get("/core/api/v1/invoices", external_customer_id="acme"))["invoices"][:1]
+    (portal,) = (await world.get("/api/v1/invoices", customer_id="acme"))["invoices"][:1]
     shown = (await world.get(f"/core/api/v1/invoices/{invoice['lago_id']}"))["invoice"]
     bodies = {
         (await _open(world, url)).body
-        for url in (invoice["pdf_url"], invoice["file_url"], listed["file_url"], shown["file_url"])
+        for url in (portal["pdf_url"], portal["file_url"], listed["file_url"], shown["file_url"])
     }
     assert len(bodies) == 1
     assert next(iter(bodies)).startswith(b"%PDF-")
@@ -202,7 +203,8 @@ async def test_a_draft_has_a_marked_pdf_and_no_link(world: World) -> None:
     await world.fetch("update organizations set invoice_grace_period = 5 where id = $1 returning id")
     invoice = await _an_invoice(world)
     assert invoice["status"] == "draft"
-    assert invoice["pdf_url"] is None
+    (portal,) = (await world.get("/api/v1/invoices", customer_id="acme"))["invoices"][:1]
+    assert portal["pdf_url"] is None
     assert (await _download(world, invoice["lago_id"])).json["code"] == "invoice_not_found"
     pdf = await world.call("GET", f"/api/v1/invoices/{invoice['id']}/pdf")
     text = text_of(pdf.body)

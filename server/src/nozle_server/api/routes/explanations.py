@@ -170,8 +170,8 @@ ENDPOINTS = (
         mounts=CORE,
         summary="List what late usage changes of an invoice",
         description=(
-            "Events that came for the invoice's period after it was final. `pending`: what the next invoice would say now."
-            " `invoiced` and `credited`: what later invoices and credit notes said."
+            "Events that came for the invoice's period after it was final. `pending`: what the next invoice would say now,"
+            " before coupons and tax. `invoiced` and `credited`: what later invoices and credit notes said."
         ),
         tag="Invoices",
         reply_schema=shape(

@@ -108,7 +108,7 @@ async def _read(connection: asyncpg.Connection, month: Month) -> float:
 
 async def _watch(bench: Bench, month: Month) -> Run:
     """Let the month fall due; the worker of the server does the rest."""
-    run, last, moved_at = Run(), 0, 0.0
+    run, last, moved_at = Run(), (0, 0), 0.0
     started = time.perf_counter()
     await let_it_fall_due(bench.database, month)
     while not run.done_after_s:
@@ -127,8 +127,9 @@ async def _watch(bench: Bench, month: Month) -> Run:
             run.done_after_s = after_s
         if row["invoices"]:
             run.memory_mib.append((row["invoices"], memory_mib(bench.server.pid)))
-        if row["due"] + row["invoices"] != last:
-            last, moved_at = row["due"] + row["invoices"], after_s
+        # Both: what is due becomes an invoice, and their sum stays.
+        if (row["due"], row["invoices"]) != last:
+            last, moved_at = (row["due"], row["invoices"]), after_s
         if after_s - moved_at > STUCK_AFTER_S:
             raise BenchError(f"nothing happens any more: {row['due']:,} things are still due")
     return run

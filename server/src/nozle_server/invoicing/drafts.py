@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from nozle_server.invoicing.line_taxes import TaxCodes
 from nozle_server.invoicing.model import InvoiceLine, InvoiceSubscription, InvoiceType
 
 
@@ -20,8 +21,8 @@ class ProgressiveCredit:
 class InvoiceDraft:
     """Lines of one customer in one currency.
 
-    `tax_codes` are a line's own, by its id: without any the customer's taxes hold, else the organization's. `coupons`
-    says whether the customer's coupons reduce it, `may_wait` whether the customer's grace period makes it a draft first.
+    `tax_codes` are a line's own and its plan's, by its id: without any the customer's taxes hold, else the organization's.
+    `coupons` says whether the customer's coupons reduce it, `may_wait` whether the customer's grace period makes it a draft first.
     """
 
     org_id: UUID
@@ -30,7 +31,7 @@ class InvoiceDraft:
     lines: tuple[InvoiceLine, ...]
     invoice_type: InvoiceType = InvoiceType.SUBSCRIPTION
     subscriptions: tuple[InvoiceSubscription, ...] = ()
-    tax_codes: Mapping[UUID, tuple[str, ...]] = field(default_factory=dict)
+    tax_codes: Mapping[UUID, TaxCodes] = field(default_factory=dict)
     progressive_credits: tuple[ProgressiveCredit, ...] = ()
     coupons: bool = True
     taxes: bool = True

@@ -25,14 +25,13 @@ from nozle_server.invoicing.amounts import (
 )
 from nozle_server.invoicing.credit_notes.operations import apply_credit_notes
 from nozle_server.invoicing.drafts import InvoiceDraft
+from nozle_server.invoicing.line_taxes import TaxCodes, find_line_taxes
 from nozle_server.invoicing.model import (
     CreditKind,
     Invoice,
     InvoiceCredit,
 )
-from nozle_server.taxes.apply import choose
 from nozle_server.taxes.model import Tax
-from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes
 from nozle_server.wallets.model import WalletLine
 from nozle_server.wallets.operations.invoices import apply_to_invoice
 from nozle_server.wallets.queries import get_wallet
@@ -118,15 +117,10 @@ def _shares_of_lines(invoice: Invoice, discounts: Sequence[Discount]) -> list[De
 
 
 async def _taxes_of_lines(tx: Tx, draft: InvoiceDraft) -> list[tuple[Tax, ...]]:
-    """The taxes each line pays: its own, else the customer's, else the organization's."""
     if not draft.taxes:
         return [()] * len(draft.lines)
-    codes = {code for of_line in draft.tax_codes.values() for code in of_line}
-    known = await find_taxes(tx, draft.org_id, sorted(codes)) if codes else {}
-    otherwise = await customer_or_default_taxes(tx, draft.org_id, draft.customer_id)
-    return [
-        choose(draft.tax_codes.get(line.id, ()), (), known=known, otherwise=otherwise) for line in draft.lines
-    ]
+    codes = [draft.tax_codes.get(line.id, TaxCodes()) for line in draft.lines]
+    return await find_line_taxes(tx, draft.org_id, draft.customer_id, codes)
 
 
 async def use_credit_notes(tx: Tx, invoice: Invoice, now: datetime) -> Invoice:

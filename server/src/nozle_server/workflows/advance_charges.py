@@ -30,6 +30,7 @@ from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.advance_store import Turn
 from nozle_server.invoicing.amounts import taxed_line
 from nozle_server.invoicing.drafts import InvoiceDraft
+from nozle_server.invoicing.line_taxes import tax_codes_of
 from nozle_server.invoicing.model import (
     BillingReason,
     Invoice,
@@ -250,7 +251,7 @@ async def _charge(
             currency=line.currency,
             lines=(line,),
             subscriptions=(about,),
-            tax_codes={line.id: charge.tax_codes or one.version.tax_codes},
+            tax_codes={line.id: tax_codes_of(one.version, line)},
         )
         await issue_invoice(tx, seams, draft, now=now)
         await _announce(tx, seams, line)

@@ -11,7 +11,7 @@ What an invoice holds follows from why a subscription is on it (`BillingReason`)
 Everything is worked out from what is stored and the instant, so a draft can be made anew and comes out the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -27,6 +27,7 @@ from nozle_server.invoicing import progressive_store
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.drafts import InvoiceDraft, ProgressiveCredit
 from nozle_server.invoicing.fees import commitment_line, fee_line, fixed_charge_line
+from nozle_server.invoicing.line_taxes import tax_codes_of
 from nozle_server.invoicing.model import (
     BillingReason,
     Invoice,
@@ -414,22 +415,6 @@ def _draft(org_id: UUID, parts: Sequence[_Part]) -> InvoiceDraft | None:
         currency=first.version.currency,
         lines=tuple(line for part in parts for line in part.lines),
         subscriptions=tuple(part.about for part in parts),
-        tax_codes={line.id: codes for part in parts for line, codes in _tax_codes(part) if codes},
+        tax_codes={line.id: tax_codes_of(part.version, line) for part in parts for line in part.lines},
         may_wait=True,
     )
-
-
-def _tax_codes(part: _Part) -> list[tuple[InvoiceLine, tuple[str, ...]]]:
-    """Each line's own tax codes: of its charge, fixed charge or commitment, else of the plan."""
-    version = part.version
-    own: Mapping[UUID | None, tuple[str, ...]] = {
-        **{charge.id: charge.tax_codes for charge in version.charges},
-        **{charge.id: charge.tax_codes for charge in version.fixed_charges},
-    }
-    codes = []
-    for line in part.lines:
-        of_line = own.get(line.charge_id or line.fixed_charge_id, ())
-        if line.kind is LineKind.COMMITMENT and version.minimum_commitment:
-            of_line = version.minimum_commitment.tax_codes
-        codes.append((line, of_line or version.tax_codes))
-    return codes

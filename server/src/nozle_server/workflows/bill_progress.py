@@ -33,6 +33,7 @@ from nozle_server.invoicing.credit_notes.operations import (
     estimate_credit_note,
 )
 from nozle_server.invoicing.drafts import InvoiceDraft, ProgressiveCredit
+from nozle_server.invoicing.line_taxes import tax_codes_of
 from nozle_server.invoicing.model import (
     BillingReason,
     Invoice,
@@ -122,7 +123,7 @@ async def _bill_progress(
                 period.end,
             ),
         ),
-        tax_codes={line.id: _tax_codes(version, line) for line in lines},
+        tax_codes={line.id: tax_codes_of(version, line) for line in lines},
         progressive_credits=credit,
     )
     invoice = await issue_invoice(tx, seams, draft, now=now)
@@ -202,8 +203,3 @@ async def _announce(
     await seams.change_bus.publish(
         tx, Change(subscription.org_id, USAGE_THRESHOLD_REACHED, str(subscription.id), payload)
     )
-
-
-def _tax_codes(version: PlanVersion, line: InvoiceLine) -> tuple[str, ...]:
-    own = next((charge.tax_codes for charge in version.charges if charge.id == line.charge_id), ())
-    return own or version.tax_codes

@@ -19,14 +19,14 @@ from nozle_server.infra.seams import Seams
 from nozle_server.infra.usage_store import UsageQuery
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing import usage_store
+from nozle_server.invoicing.line_taxes import find_line_taxes, tax_codes_of
 from nozle_server.invoicing.lines import usage_window
 from nozle_server.invoicing.model import Invoice, InvoiceLine, LineKind
 from nozle_server.invoicing.projection import Progress, Projection, project
 from nozle_server.invoicing.usage_lines import rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
-from nozle_server.taxes.apply import TaxableLine, Taxation, choose, compute_taxes
-from nozle_server.taxes.queries import customer_or_default_taxes, find_taxes
+from nozle_server.taxes.apply import TaxableLine, Taxation, compute_taxes
 
 _TICK = timedelta(microseconds=1)
 
@@ -171,23 +171,10 @@ async def tax_usage(
     tx: Tx, customer_id: UUID, version: PlanVersion, usage: Sequence[InvoiceLine]
 ) -> Taxation:
     """The taxes of usage as an invoice would have them, without coupons."""
-    own = {charge.id: charge.tax_codes for charge in version.charges}
-    codes = {code for of_charge in (*own.values(), version.tax_codes) for code in of_charge}
-    known = await find_taxes(tx, version.org_id, sorted(codes)) if codes else {}
-    otherwise = await customer_or_default_taxes(tx, version.org_id, customer_id)
+    codes = [tax_codes_of(version, line) for line in usage]
+    taxes = await find_line_taxes(tx, version.org_id, customer_id, codes)
     return compute_taxes(
-        [
-            TaxableLine(
-                Decimal(line.amount_cents),
-                choose(
-                    own.get(line.charge_id, ()) if line.charge_id else (),
-                    version.tax_codes,
-                    known=known,
-                    otherwise=otherwise,
-                ),
-            )
-            for line in usage
-        ]
+        [TaxableLine(Decimal(line.amount_cents), paid) for line, paid in zip(usage, taxes, strict=True)]
     )
 
 

@@ -20,6 +20,7 @@ from nozle_server.identity.queries import get_organization
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing.drafts import InvoiceDraft
+from nozle_server.invoicing.line_taxes import TaxCodes
 from nozle_server.invoicing.model import Invoice, InvoiceLine, InvoiceType, LineKind
 from nozle_server.invoicing.operations import issue_invoice
 from nozle_server.taxes.queries import require_taxes
@@ -95,9 +96,8 @@ async def issue_one_off(
         lines=tuple(lines),
         invoice_type=InvoiceType.ONE_OFF,
         tax_codes={
-            line.id: codes
+            line.id: TaxCodes(fee.tax_codes or add_ons[fee.add_on_code].tax_codes)
             for line, fee in zip(lines, fees, strict=True)
-            if (codes := fee.tax_codes or add_ons[fee.add_on_code].tax_codes)
         },
         coupons=False,
         net_payment_term=net_payment_term,

@@ -22,7 +22,8 @@ class InvoiceDraft:
     """Lines of one customer in one currency.
 
     `tax_codes` are a line's own and its plan's, by its id: without any the customer's taxes hold, else the organization's.
-    `coupons` says whether the customer's coupons reduce it, `may_wait` whether the customer's grace period makes it a draft first.
+    `coupons` says whether the customer's coupons reduce it, `may_wait` whether the customer's grace period makes it a draft
+    first.
     """
 
     org_id: UUID

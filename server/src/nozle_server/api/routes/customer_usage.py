@@ -1,38 +1,31 @@
 """What a customer has used: one metric for its browser, and Core's current, past and projected usage."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from nozle_server.api.core_invoices import date_text
+from nozle_server.api.core_usage import charge_usage_json, past_json, period_json
 from nozle_server.api.endpoint import CORE, SEED, Call, CustomerData, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.shapes import ANY_OBJECT, NUMBER, PAGE_META, STRING, array, optional, shape
 from nozle_server.api.strict_json import read_json
 from nozle_server.catalog import feature_store, metric_store
-from nozle_server.catalog.charge_models import charge_model_name
 from nozle_server.core.errors import InvalidInput, NotFound, NotPossible, NozleError
-from nozle_server.core.numbers import to_decimal_text
-from nozle_server.core.periods import Period
 from nozle_server.core.rounding import EXACT, divide
 from nozle_server.core.text import parse_id
 from nozle_server.customers.queries import get_customer
 from nozle_server.entitlements.model import Reason
 from nozle_server.entitlements.queries import Question, can
 from nozle_server.invoicing.model import InvoiceLine
-from nozle_server.invoicing.projection import Projection
 from nozle_server.subscriptions.model import Subscription
 from nozle_server.subscriptions.queries import find_current
 from nozle_server.workflows.current_usage import (
     ALL_CHARGES,
     ChargeChoice,
-    ChargeUsage,
     CurrentUsage,
-    PastUsage,
     current_usage,
     find_running,
     past_usage,
@@ -44,8 +37,6 @@ from nozle_server.workflows.lifetime_usage import (
     lifetime_usage,
     set_historical_usage,
 )
-
-_LAST_SECOND = timedelta(seconds=1)
 
 
 class CurrentUsageQuery(msgspec.Struct):
@@ -139,8 +130,10 @@ async def show_current(call: Call) -> object:
         wanted=lambda line: _in_group(line, group),
     )
     shown = {
-        **_period_json(usage),
-        "charges_usage": [_charge_json(one, usage.version.currency, past=False) for one in usage.charges],
+        **period_json(usage),
+        "charges_usage": [
+            charge_usage_json(one, usage.version.currency, past=False) for one in usage.charges
+        ],
     }
     return {"customer_usage": shown}
 
@@ -150,10 +143,10 @@ async def show_projected(call: Call) -> object:
     usage = await _usage(call, query.external_subscription_id, apply_taxes=query.apply_taxes)
     projections = project_usage(usage, call.now)
     shown = {
-        **_period_json(usage),
+        **period_json(usage),
         "projected_amount_cents": sum(one.amount_cents for one in projections.values()),
         "charges_usage": [
-            _charge_json(one, usage.version.currency, past=False, projections=projections)
+            charge_usage_json(one, usage.version.currency, past=False, projections=projections)
             for one in usage.charges
         ],
     }
@@ -180,7 +173,7 @@ async def list_past(call: Call) -> object:
         offset=query.offset,
     )
     total = total if most is None else min(total, most)
-    return {"usage_periods": [_past_json(one) for one in periods], "meta": page_meta(query, total)}
+    return {"usage_periods": [past_json(one) for one in periods], "meta": page_meta(query, total)}
 
 
 async def show_lifetime(call: Call) -> object:
@@ -288,130 +281,6 @@ def _in_group(line: InvoiceLine, group: Mapping[str, Sequence[str]]) -> bool:
 
 def _invalid(field: str) -> InvalidInput:
     return InvalidInput(f"{field} cannot have this value", details={field: ["value_is_invalid"]})
-
-
-def _period_json(usage: CurrentUsage) -> dict[str, object]:
-    return {
-        **_span(Period(usage.period.start, usage.period.end)),
-        "issuing_date": usage.issuing_date.isoformat(),
-        "lago_invoice_id": None,
-        "currency": usage.version.currency,
-        "amount_cents": usage.amount_cents,
-        "taxes_amount_cents": usage.taxes_amount_cents,
-        "total_amount_cents": usage.amount_cents + usage.taxes_amount_cents,
-    }
-
-
-def _past_json(past: PastUsage) -> dict[str, object]:
-    """As Lago, the amounts are those of all fees of the period's invoice."""
-    invoice = past.invoice
-    taxes = sum(line.taxes_amount_cents for line in invoice.lines)
-    return {
-        **_span(Period(past.start, past.end)),
-        "issuing_date": date_text(invoice.issuing_date),
-        "lago_invoice_id": invoice.id,
-        "nozle_invoice_id": invoice.id,
-        "currency": invoice.currency,
-        "amount_cents": invoice.fees_amount_cents,
-        "taxes_amount_cents": taxes,
-        "total_amount_cents": invoice.fees_amount_cents + taxes,
-        "charges_usage": [_charge_json(one, invoice.currency, past=True) for one in past.charges],
-    }
-
-
-def _span(period: Period) -> dict[str, datetime]:
-    """Core shows the last second of a period."""
-    return {"from_datetime": period.start, "to_datetime": period.end - _LAST_SECOND}
-
-
-def _charge_json(
-    usage: ChargeUsage,
-    currency: str,
-    *,
-    past: bool,
-    projections: Mapping[UUID, Projection] | None = None,
-) -> dict[str, object]:
-    lines = usage.lines
-    metric = {
-        "lago_id": usage.metric.id,
-        "nozle_id": usage.metric.id,
-        "name": usage.metric.name,
-        "code": usage.metric.code,
-        "aggregation_type": usage.metric.aggregation,
-    }
-    groups: dict[tuple[tuple[str, str | None], ...], list[InvoiceLine]] = {}
-    for line in lines:
-        if line.grouped_by:
-            groups.setdefault(tuple(sorted(line.grouped_by.items())), []).append(line)
-    return {
-        **_sums(lines, projections),
-        "amount_currency": currency,
-        "charge": {
-            "lago_id": usage.charge.id,
-            "nozle_id": usage.charge.id,
-            "code": usage.charge.code,
-            "charge_model": charge_model_name(usage.charge.model),
-            "invoice_display_name": usage.charge.invoice_display_name,
-        },
-        "billable_metric": metric,
-        "feature": metric,
-        "filters": _filters(usage, lines, projections, all_of_them=not past),
-        "grouped_usage": [
-            {
-                **_sums(of_group, projections),
-                "grouped_by": dict(group),
-                "filters": _filters(usage, of_group, projections, all_of_them=False),
-            }
-            for group, of_group in groups.items()
-        ],
-    }
-
-
-def _filters(
-    usage: ChargeUsage,
-    lines: Sequence[InvoiceLine],
-    projections: Mapping[UUID, Projection] | None,
-    *,
-    all_of_them: bool,
-) -> list[dict[str, Any]]:
-    """Each filter with its usage, and last what matched none of them (values null); nothing for a charge without."""
-    if not usage.charge.filters:
-        return []
-    rows = []
-    for one in (*usage.charge.filters, None):
-        matched = [line for line in lines if line.charge_filter_id == (one.id if one else None)]
-        if matched or all_of_them:
-            rows.append(
-                {
-                    **_sums(matched, projections),
-                    "invoice_display_name": one.invoice_display_name if one else None,
-                    "values": one.values if one else None,
-                }
-            )
-    return rows
-
-
-def _sums(lines: Sequence[InvoiceLine], projections: Mapping[UUID, Projection] | None) -> dict[str, object]:
-    units = to_decimal_text(_sum(line.units for line in lines))
-    sums: dict[str, object] = {
-        "units": units,
-        "total_aggregated_units": units,
-        "events_count": sum(line.events_count for line in lines),
-        "amount_cents": sum(line.amount_cents for line in lines),
-        "pricing_unit_details": None,
-    }
-    if projections is not None:
-        projected = [projections[line.id] for line in lines]
-        sums["projected_units"] = to_decimal_text(_sum(one.units for one in projected))
-        sums["projected_amount_cents"] = sum(one.amount_cents for one in projected)
-    return sums
-
-
-def _sum(values: Any) -> Decimal:
-    total = Decimal(0)
-    for value in values:
-        total = EXACT.add(total, value)
-    return total
 
 
 _LIFETIME = {

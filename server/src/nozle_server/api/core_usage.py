@@ -64,7 +64,7 @@ def charge_usage_json(
     past: bool,
     projections: Mapping[UUID, Projection] | None = None,
 ) -> dict[str, object]:
-    """An invoiced period with its usage; the amounts are the whole invoice's, as in Lago."""
+    """A charge's usage in a period, by filter and group; with its projection where one is asked for."""
     lines = usage.lines
     metric = {
         "lago_id": usage.metric.id,
@@ -126,7 +126,7 @@ def _filters(
 
 
 def _sums(lines: Sequence[InvoiceLine], projections: Mapping[UUID, Projection] | None) -> dict[str, object]:
-    """A charge's usage in a period, by filter and group; with its projection where one is asked for."""
+    """Units, events and amount of some lines together."""
     units = to_decimal_text(_sum(line.units for line in lines))
     sums: dict[str, object] = {
         "units": units,

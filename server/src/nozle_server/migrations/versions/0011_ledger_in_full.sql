@@ -1,0 +1,1 @@
+-- Holds, receivables, budgets, and what an account is versioned by.

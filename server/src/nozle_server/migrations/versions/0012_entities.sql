@@ -1,0 +1,1 @@
+-- Entities: teams, users, agents and runs of a customer.

@@ -1,0 +1,1 @@
+-- Credit systems, rates, and what plans grant of them.

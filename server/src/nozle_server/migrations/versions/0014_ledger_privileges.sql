@@ -1,0 +1,1 @@
+-- Who may change the ledger: nobody its history.

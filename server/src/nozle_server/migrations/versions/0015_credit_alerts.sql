@@ -1,0 +1,1 @@
+-- Low-balance alerts and automatic top-up of credits.

@@ -1,0 +1,1 @@
+-- Operations of product credits: what usage/track consumed or was denied.

@@ -57,6 +57,7 @@ def counter(client_of: Callable[..., Client]) -> Client:
     plain = _endpoint("/plain")
     return client_of(
         _endpoint("/count"), _endpoint("/other"), _endpoint("/ledger", ledger=True), _endpoint("/things/{id}"),
+        _endpoint("/required", key_required=True), _endpoint("/told", tells_replay=True),
         Endpoint(
             method=plain.method, path="/keyless", handler=_count_up, scope=Scope.ANY_KEY, summary="", tag="", body=Body
         ),
@@ -89,6 +90,27 @@ async def test_the_same_body_written_otherwise_is_the_same_body(counter: Client,
         "POST", "/api/v1/count", key=tenant.secret, headers=headers, raw=b' {"x": 1, "amount": 5}'
     )
     assert two.body == one.body
+
+
+async def test_an_endpoint_that_requires_a_key_does_nothing_without_one(
+    counter: Client, tenant: Tenant
+) -> None:
+    refused = await call(counter, tenant.secret, None, "/api/v1/required")
+    assert (refused.status, refused.json["code"]) == (400, "idempotency_key_required")
+    core = await call(counter, tenant.secret, None, "/core/api/v1/required")
+    assert (core.status, core.json["code"]) == (400, "idempotency_key_required")
+    assert (await call(counter, tenant.secret, "k1", "/api/v1/required")).json["calls"] == 1
+
+
+async def test_a_replay_that_is_told_differs_in_that_member_alone(counter: Client, tenant: Tenant) -> None:
+    keyless = await call(counter, tenant.secret, None, "/api/v1/told")
+    assert (keyless.json["calls"], keyless.json["replayed"]) == (1, False)
+    first = await call(counter, tenant.secret, "k1", "/api/v1/told")
+    again = [await call(counter, tenant.secret, "k1", "/api/v1/told") for _ in range(2)]
+    assert (first.json["calls"], first.json["replayed"]) == (2, False)
+    assert first.body.endswith(b',"replayed":false}')
+    assert {one.body for one in again} == {first.body.replace(b'"replayed":false', b'"replayed":true')}
+    assert again[0].headers["idempotent-replayed"] == "true"
 
 
 async def test_another_request_under_the_key_is_a_conflict(counter: Client, tenant: Tenant) -> None:

@@ -65,6 +65,17 @@ SAMPLE = (
         idempotent=True,
     ),
     Endpoint(
+        method="DELETE",
+        path="/orders/{id}",
+        handler=_nothing,
+        scope=Scope.SECRET,
+        summary="Cancel",
+        tag="Orders",
+        reply_schema=Line,
+        idempotent=True,
+        key_required=True,
+    ),
+    Endpoint(
         method="GET",
         path="/orders",
         handler=_nothing,
@@ -159,6 +170,15 @@ def test_fields_are_described() -> None:
     components = document["components"]["schemas"]
     assert components["Line"]["properties"]["amount"] == {"$ref": "#/components/schemas/Amount"}
     assert {option["type"] for option in components["Amount"]["anyOf"]} == {"number", "string"}
+
+
+def test_a_key_is_required_where_the_endpoint_says_so() -> None:
+    order = build_document(SAMPLE)["paths"]["/api/v1/orders/{id}"]
+    for method, required in (("post", False), ("delete", True)):
+        headers = [one for one in order[method]["parameters"] if one["in"] == "header"]
+        assert [(one["name"], one["required"]) for one in headers] == [("Idempotency-Key", required)]
+        assert "400" in order[method]["responses"]
+    assert "Needs an <code>Idempotency-Key</code>" in render_page(SAMPLE)
 
 
 def test_security_follows_the_scope() -> None:

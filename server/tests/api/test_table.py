@@ -56,6 +56,8 @@ async def test_every_endpoint_is_mounted(client: Client) -> None:
         replace(PING, path="/Upper"),
         replace(PING, mounts=()),
         replace(PING, idempotent=True),
+        replace(PING, transaction=True, key_required=True),
+        replace(PING, transaction=True, tells_replay=True),
         replace(PING, wrapped_key="customer"),
         replace(PING, scope=Scope.PUBLIC, idempotent=True, transaction=True),
         replace(PING, transaction=True, customer_data=CustomerData("query", "customer_id", "billing:read")),

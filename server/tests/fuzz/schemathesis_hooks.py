@@ -43,8 +43,8 @@ _PARTS_BEFORE = re.compile(r"/([\w-]+)(?:/\{(\w+)\})?")
 def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> schemathesis.Case:
     """Half of the ids in well-formed parts of a case become those of objects that exist; malformed parts stay.
 
-    Three of four idempotency keys are dropped: Schemathesis sends one and the same with many bodies, and a 409 for the
-    key would hide what the body does.
+    Three of four idempotency keys are dropped, or made anew where one is required: Schemathesis sends one and the same
+    with many bodies, and a 409 for the key would hide what the body does.
     """
     if case.meta is None:
         return case
@@ -58,7 +58,12 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> sche
         if isinstance(container, dict) and not chained and not case.meta.is_negative_at(location):
             _name_real_ones(case, container, draw, in_path=location is ParameterLocation.PATH)
     if not case.meta.is_negative_at(ParameterLocation.HEADER) and draw.of(4):
-        case.headers.pop("Idempotency-Key", None)
+        key = case.headers.pop("Idempotency-Key", None)
+        parameters = case.operation.definition.raw.get("parameters", ())
+        if key is not None and any(
+            one["name"] == "Idempotency-Key" and one["required"] for one in parameters
+        ):
+            case.headers["Idempotency-Key"] = f"{draw.of(1 << 28)}"
     return case
 
 

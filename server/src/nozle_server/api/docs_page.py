@@ -149,7 +149,8 @@ def _notes(endpoint: Endpoint) -> str:
     notes = []
     if endpoint.idempotent:
         kept = "for ever" if endpoint.ledger else "7 days"
-        notes.append(f"Takes an <code>Idempotency-Key</code>, kept {kept}.")
+        verb = "Needs" if endpoint.key_required else "Takes"
+        notes.append(f"{verb} an <code>Idempotency-Key</code>, kept {kept}.")
     if endpoint.customer_data is not None:
         scope = escape(endpoint.customer_data.session_scope)
         notes.append(

@@ -91,7 +91,9 @@ class Endpoint:
     `body_aliases` maps other accepted spellings to a field's name (contract, appendix C). When the body holds the key
     `wrapped_key`, it is read as `wrapped_body` instead (the Core form on a shared path). `reply_schema` is a type or a
     JSON schema; `errors` are the statuses it may answer besides success (401, 403 and 503 are added by scope).
-    `idempotent` lets the caller send an Idempotency-Key; `ledger` keeps that key for ever instead of 7 days.
+    `idempotent` lets the caller send an Idempotency-Key, `key_required` refuses a call without one; `ledger` keeps
+    that key for ever instead of 7 days. With `tells_replay` the answer, an object, ends in a member `replayed`, which
+    the edge writes: the one thing in which a replay differs from the first answer.
     `catalog` endpoints stay open to publishable keys under `publishable_key_access = catalog_only`.
     A GET runs outside a transaction, each statement seeing what is committed; with `snapshot` all its statements see
     the database as it was at one moment. With `own_clock` the handler reads the organization's time together with its
@@ -121,6 +123,8 @@ class Endpoint:
     errors: tuple[int, ...] = ()
     example: Example = Example()
     idempotent: bool = False
+    key_required: bool = False
+    tells_replay: bool = False
     ledger: bool = False
     customer_data: CustomerData | None = None
     catalog: bool = False

@@ -21,10 +21,13 @@ REPLAYED = {"idempotent-replayed": "true"}
 def read_claim(
     endpoint: Endpoint, incoming: Incoming, principal: Principal, document: object
 ) -> Claim | None:
-    """The claim that this request makes; None when the endpoint or the caller does not use keys."""
+    """The claim that this request makes; None when the endpoint or the caller does not use keys. Unreadable
+    `idempotency_key_required` where the endpoint insists on one."""
     if not endpoint.idempotent:
         return None
     raw = incoming.headers.get("idempotency-key")
+    if raw is None and endpoint.key_required:
+        raise Unreadable("the header Idempotency-Key is required", code="idempotency_key_required")
     if raw is None:
         return None
     return Claim(
@@ -40,6 +43,14 @@ def check_same_request(claim: Claim, stored: StoredAnswer) -> None:
     """The same key names the same intention: with another request under it, nothing is done."""
     if not hmac.compare_digest(claim.request_hash, stored.request_hash):
         raise Conflict("this Idempotency-Key was used for another request", code="idempotency_key_reused")
+
+
+def tell_replay(body: bytes, *, replayed: bool) -> bytes:
+    """An answer, a JSON object with members, and last among them whether it is a replay. What is stored is the answer
+    without that member, so that all else is the same bytes each time."""
+    assert body.endswith(b"}"), "only an object has members"
+    assert body != b"{}", "told beside other members"
+    return body[:-1] + (b',"replayed":true}' if replayed else b',"replayed":false}')
 
 
 def _checked(raw: str) -> str:

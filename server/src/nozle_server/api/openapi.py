@@ -115,6 +115,7 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
             _header(
                 "Idempotency-Key",
                 "Your name for this one effect: sent again, it gets the first answer again.",
+                required=endpoint.key_required,
             )
         )
     if endpoint.customer_data is not None:
@@ -142,11 +143,11 @@ def also_accepted(aliases: Any, name: str) -> str:
     return f"Also accepted as {', '.join(others)}." if others else ""
 
 
-def _header(name: str, description: str) -> dict[str, Any]:
+def _header(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
     return {
         "name": name,
         "in": "header",
-        "required": False,
+        "required": required,
         "description": description,
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     }

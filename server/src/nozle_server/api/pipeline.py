@@ -18,7 +18,7 @@ from nozle_server.api.auth import authenticate, check_customer_session
 from nozle_server.api.body import read_body
 from nozle_server.api.endpoint import Call, Endpoint, Mount, Reply
 from nozle_server.api.errors import Unreadable
-from nozle_server.api.idempotency import REPLAYED, check_same_request, read_claim
+from nozle_server.api.idempotency import REPLAYED, check_same_request, read_claim, tell_replay
 from nozle_server.api.incoming import KEY, Incoming, decode_parameter
 from nozle_server.api.parse import BodyReader, QueryReader
 from nozle_server.api.strict_json import read_json
@@ -135,14 +135,19 @@ class Pipeline:
                 call._now = await get_time(tx, call.org_id, call.received_at)
             await check_customer_session(call)
         if claim is None:
-            return await self._handle(call)
+            return self._tell(await self._handle(call), replayed=False)
         stored = await idempotency.claim(tx, claim, call.received_at)
         if stored is not None:
             check_same_request(claim, stored)
-            return Answer(stored.status, stored.response, REPLAYED)
+            return self._tell(Answer(stored.status, stored.response, REPLAYED), replayed=True)
         answer = await self._handle(call)
         await idempotency.store_answer(tx, claim, status=answer.status, response=answer.body)
-        return answer
+        return self._tell(answer, replayed=False)
+
+    def _tell(self, answer: Answer, *, replayed: bool) -> Answer:
+        if not self._endpoint.tells_replay:
+            return answer
+        return answer._replace(body=tell_replay(answer.body, replayed=replayed))
 
     async def _handle(self, call: Call) -> Answer:
         answer = self._encode(await self._endpoint.handler(call))

@@ -25,6 +25,9 @@ def check_table(endpoints: Sequence[Endpoint]) -> None:
         assert endpoint.scope is not Scope.PUBLIC or not endpoint.idempotent, (
             f"{name}: keys belong to organizations"
         )
+        assert endpoint.idempotent or not (
+            endpoint.key_required or endpoint.tells_replay or endpoint.ledger
+        ), f"{name}: takes no keys"
         assert endpoint.transaction or not (endpoint.idempotent or endpoint.customer_data), (
             f"{name}: needs a transaction"
         )

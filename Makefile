@@ -1,7 +1,7 @@
 # What one does with a checkout. `./nozle` makes the environment; here are only the commands.
 # `exec` leaves no shell between make and the command: Ctrl-C reaches it once, and make waits for it.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run test check chaos bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: lint ## everything that must hold before a merge
 
 check: lint ## the part of `test` that takes seconds
 	@exec ./nozle run --dev pytest -m "not database and not slow"
+
+chaos: ## kill servers and databases while they are used (N=1000, SEED=... of a failure, T=m06)
+	@N=$(or $(N),100) SEED=$(SEED) exec ./nozle run --dev pytest -s server/tests/chaos -k "$(or $(T),test)"
 
 bench: ## measure this machine, each figure beside its yardstick
 	@exec ./nozle run python bench/all.py

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import msgspec
 import pytest
 
-from nozle_server.api.endpoint import BOTH, Call, Endpoint, Scope
+from nozle_server.api.endpoint import BOTH, Call, Endpoint, Reply, Scope
 from nozle_server.core.errors import RuleBroken
 from nozle_server.infra.database import Database
+from nozle_server.infra.idempotency import Claim
 
 from .conftest import Answer, Client, Tenant
 
@@ -202,3 +204,28 @@ async def test_keys_of_the_ledger_are_marked_to_be_kept(
             "select operation, ledger from idempotency_keys where org_id = $1", tenant.id
         )
     assert dict(rows) == {"POST /count": False, "POST /ledger": True}
+
+
+async def test_a_handler_with_transactions_of_its_own_gets_the_claim_and_answers_in_bytes(
+    client_of: Callable[..., Client], tenant: Tenant
+) -> None:
+    claims: list[Claim | None] = []
+
+    async def handle(call: Call) -> object:
+        claims.append(call.claim)
+        return Reply(raw=b'{"n": 1}', status=201, headers={"x-made": "here"})
+
+    client = client_of(
+        replace(_endpoint("/own"), handler=handle, transaction=False, own_claims=True, ledger=True)
+    )
+    for name, amount in (("k1", 5), ("k1", 5), ("k1", 6), (None, 5)):
+        answer = await call(client, tenant.secret, name, "/api/v1/own", amount=amount)
+        assert (answer.status, answer.body, answer.headers["x-made"]) == (201, b'{"n": 1}', "here")
+    first, again, other, none = claims
+    assert first is not None
+    assert other is not None
+    assert (first.org_id, first.operation, first.key, first.ledger) == (tenant.id, "POST /own", "k1", True)
+    assert first == again
+    assert first.request_hash != other.request_hash
+    assert none is None
+    assert (await call(client, tenant.secret, "", "/api/v1/own")).json["code"] == "invalid_idempotency_key"

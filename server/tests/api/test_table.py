@@ -58,6 +58,8 @@ async def test_every_endpoint_is_mounted(client: Client) -> None:
         replace(PING, idempotent=True),
         replace(PING, transaction=True, key_required=True),
         replace(PING, transaction=True, tells_replay=True),
+        replace(PING, own_claims=True),
+        replace(PING, scope=Scope.ANY_KEY, idempotent=True, own_claims=True, transaction=True),
         replace(PING, wrapped_key="customer"),
         replace(PING, scope=Scope.PUBLIC, idempotent=True, transaction=True),
         replace(PING, transaction=True, customer_data=CustomerData("query", "customer_id", "billing:read")),

@@ -8,14 +8,15 @@ read by our own strict readers (`pipeline.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
 from falcon.asgi import Request, Response
 
+from nozle_server.api.answer import Answer
 from nozle_server.api.cors import Cors
-from nozle_server.api.edge import Edge
+from nozle_server.api.edge import Edge, FalconEdge
 from nozle_server.api.endpoint import Endpoint
 from nozle_server.api.incoming import KEY, Incoming, Receive, Scope, Send
 from nozle_server.api.pipeline import Pipeline
@@ -30,7 +31,7 @@ def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> 
     """Mount the endpoints; fails when the table contradicts itself. The log must be configured before."""
     check_table(endpoints)
     cors = Cors(services.settings.cors_allowed_origins)
-    edge = Edge(cors, services.metrics)
+    edge = FalconEdge(Edge(cors, services.metrics))
     router = falcon.asgi.App(middleware=[edge])
     router.add_error_handler(Exception, edge.write_error)
     router.add_error_handler(falcon.HTTPError, edge.write_error)
@@ -47,7 +48,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            incoming = Incoming(scope, receive)
+            incoming = Incoming.from_asgi(scope, receive)
             scope[KEY] = incoming
             scope["path"] = incoming.path
             scope["query_string"] = b""
@@ -70,17 +71,24 @@ class _Resource:
     def add(self, method: str, pipeline: Pipeline) -> None:
         methods = (method, "HEAD") if method == "GET" else (method,)
         for name in methods:
-            setattr(self, f"on_{name.lower()}", pipeline.respond)
+            setattr(self, f"on_{name.lower()}", _responder(pipeline))
         self._methods.update(methods)
 
-    async def on_options(self, req: Request, resp: Response, **_parameters: str) -> None:
+    async def on_options(self, req: Request, _resp: Response, **_parameters: str) -> None:
         """Answer a browser's preflight, which carries no key."""
         incoming: Incoming = req.scope[KEY]
         incoming.route = "preflight"
-        resp.status = falcon.HTTP_204
-        resp.set_header("allow", ", ".join(sorted(self._methods)))
-        for name, value in self._cors.preflight_headers(incoming.headers.get("origin")).items():
-            resp.set_header(name, value)
+        headers = {"allow": ", ".join(sorted(self._methods))}
+        headers.update(self._cors.preflight_headers(incoming.headers.get("origin")))
+        incoming.answer = Answer(204, b"", headers, media_type="")
+
+
+def _responder(pipeline: Pipeline) -> Callable[..., Awaitable[None]]:
+    async def respond(req: Request, _resp: Response, **parameters: str) -> None:
+        incoming: Incoming = req.scope[KEY]
+        incoming.answer = await pipeline.answer(incoming, parameters)
+
+    return respond
 
 
 def _resources(services: Services, endpoints: Sequence[Endpoint], cors: Cors) -> dict[str, _Resource]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from nozle_server.api.errors import HttpError, Unreadable
-from nozle_server.api.incoming import Incoming
+from nozle_server.api.incoming import Incoming, Receive
 
 # One second under the server's own deadline for a whole request (`api/server.py`), so that a caller whose
 # body trickles in is told why before the connection goes.
@@ -24,25 +24,32 @@ async def read_body(incoming: Incoming, limit: int) -> bytes:
     if length is not None and int(length) > limit:
         raise _too_large(limit)
     _check_encoding(headers)
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            body = await _collect(incoming, limit)
-    except TimeoutError:
-        raise HttpError(
-            408, "the body took too long", code="request_timeout", headers={"connection": "close"}
-        ) from None
+    body = incoming.body
+    if body is None:
+        body = await _receive_in_time(incoming, limit)
     if body:
         _check_media_type(headers)
     return body
 
 
-async def _collect(incoming: Incoming, limit: int) -> bytes:
-    message = await incoming.receive()
+async def _receive_in_time(incoming: Incoming, limit: int) -> bytes:
+    assert incoming.receive is not None, "either the body is there or somebody brings it"
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await _collect(incoming.receive, limit)
+    except TimeoutError:
+        raise HttpError(
+            408, "the body took too long", code="request_timeout", headers={"connection": "close"}
+        ) from None
+
+
+async def _collect(receive: Receive, limit: int) -> bytes:
+    message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         chunks, size = [body], len(body)
         while message.get("more_body"):
-            message = await incoming.receive()
+            message = await receive()
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > limit:

@@ -1,6 +1,6 @@
-"""What happens around every request, whatever it asks for: its id, cross-origin headers, errors, log line.
+"""What happens around every request, whatever it asks for and whoever answers: its id, cross-origin headers, log line.
 
-Falcon middleware; the one component there is, because each costs every request.
+Falcon middleware, and the same for what goes without Falcon; the one component there is, because each costs every request.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import falcon
 import structlog
 from falcon.asgi import Request, Response
 
-from nozle_server.api import errors
+from nozle_server.api.answer import Answer, from_error
 from nozle_server.api.cors import Cors
-from nozle_server.api.errors import CORE_HINT, INTERNAL_ERROR, NO_SUCH_ENDPOINT, HttpError
+from nozle_server.api.errors import CORE_HINT, NO_SUCH_ENDPOINT, HttpError
 from nozle_server.api.incoming import KEY, Incoming, check_path
-from nozle_server.core.errors import NozleError
 from nozle_server.infra.logging import request_id
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ _NO_ROUTE = "unrouted"
 
 
 class Edge:
-    """Middleware around all routes, and the error handler of the application."""
+    """The beginning and the end of every request."""
 
     def __init__(self, cors: Cors, metrics: Metrics) -> None:
         self._cors = cors
@@ -35,49 +34,61 @@ class Edge:
         # Bound once, to the log as it is configured now: binding costs more than the line.
         self._log = structlog.get_logger().bind()
 
+    def begin(self, incoming: Incoming) -> None:
+        """Give what is logged from here on the request's id."""
+        request_id.set(incoming.request_id)
+
+    def finish(self, incoming: Incoming, answer: Answer) -> dict[str, str]:
+        """All headers of the answer but its length, in the order in which they go out; counts it and logs it."""
+        headers = {"content-type": answer.media_type} if answer.media_type else {}
+        headers.update(answer.headers)
+        headers["x-request-id"] = incoming.request_id
+        headers.update(self._cors.headers(incoming.headers.get("origin")))
+        seconds = time.perf_counter() - incoming.started
+        route = incoming.route or _NO_ROUTE
+        self._metrics.observe(f"{incoming.method} {route}", answer.status, seconds)
+        self._log.info(
+            "request",
+            method=incoming.method,
+            route=route,
+            status=answer.status,
+            duration_ms=round(seconds * 1000, 3),
+            org_id=incoming.org_id,
+        )
+        return headers
+
+
+class FalconEdge:
+    """`Edge` as Falcon's middleware. Whoever answers leaves the answer at the `Incoming`."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
     async def process_request(self, req: Request, _resp: Response) -> None:
         incoming: Incoming = req.scope[KEY]
-        request_id.set(incoming.request_id)
+        self._edge.begin(incoming)
         check_path(incoming.path)
 
     async def process_response(
         self, req: Request, resp: Response, _resource: object, _req_succeeded: bool
     ) -> None:
         incoming: Incoming = req.scope[KEY]
-        resp.set_header("x-request-id", incoming.request_id)
-        for name, value in self._cors.headers(incoming.headers.get("origin")).items():
-            resp.set_header(name, value)
-        seconds = time.perf_counter() - incoming.started
-        route, status = incoming.route or _NO_ROUTE, resp.status_code
-        self._metrics.observe(f"{req.method} {route}", status, seconds)
-        self._log.info(
-            "request",
-            method=req.method,
-            route=route,
-            status=status,
-            duration_ms=round(seconds * 1000, 3),
-            org_id=incoming.org_id,
-        )
+        answer = incoming.answer
+        assert answer is not None, "every responder and every error handler leaves one"
+        resp.status = answer.status
+        resp.data = answer.body
+        resp.set_headers(self._edge.finish(incoming, answer))
 
     async def write_error(
-        self, req: Request, resp: Response, error: Exception, _params: dict[str, Any]
+        self, req: Request, _resp: Response, error: Exception, _params: dict[str, Any]
     ) -> None:
-        """Turn whatever stopped a request into an answer of the right status and form."""
-        refusal = _as_refusal(error)
-        if refusal is INTERNAL_ERROR:
-            self._log.error("unexpected exception", route=req.scope[KEY].route, exc_info=error)
-        core = errors.is_core(req.path)
-        resp.status = errors.status_of(refusal, core=core)
-        resp.data = errors.render(refusal, core=core)
-        resp.content_type = "application/json"
-        for name, value in errors.headers_of(refusal).items():
-            resp.set_header(name, value)
+        """Answer what never reached an endpoint."""
+        incoming: Incoming = req.scope[KEY]
+        incoming.answer = from_error(_in_our_words(error), incoming)
 
 
-def _as_refusal(error: Exception) -> NozleError:
+def _in_our_words(error: Exception) -> Exception:
     match error:
-        case NozleError():
-            return error
         case falcon.HTTPMethodNotAllowed():
             return HttpError(
                 405,
@@ -90,4 +101,4 @@ def _as_refusal(error: Exception) -> NozleError:
         case falcon.HTTPError():
             return HttpError(error.status_code, "bad request", code="bad_request")
         case _:
-            return INTERNAL_ERROR
+            return error

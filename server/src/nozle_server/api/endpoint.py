@@ -17,6 +17,7 @@ import msgspec
 from nozle_server.core.fields import Amount
 from nozle_server.identity.customer_sessions import session_required
 from nozle_server.identity.model import CustomerSession, Principal
+from nozle_server.infra.idempotency import Claim
 
 if TYPE_CHECKING:
     from nozle_server.bootstrap import Services
@@ -98,6 +99,8 @@ class Endpoint:
     A GET runs outside a transaction, each statement seeing what is committed; with `snapshot` all its statements see
     the database as it was at one moment. With `own_clock` the handler reads the organization's time together with its
     facts, which saves the hot paths a round trip; `call.now` is not there then.
+    With `own_claims` and without `transaction` the handler writes `call.claim` and the answer's bytes itself, in the
+    transaction that makes the answer true, and a `Reply` with `raw` brings them.
     `when_down` is for an endpoint that tells about the database: while that is down, a key known a moment ago still
     counts, and the 503 for any other key has these members beside the error.
     """
@@ -131,6 +134,7 @@ class Endpoint:
     transaction: bool = True
     snapshot: bool = False
     own_clock: bool = False
+    own_claims: bool = False
     when_down: Mapping[str, object] | None = None
 
 
@@ -139,7 +143,8 @@ class Call:
     """One request as its handler sees it: who asks, what, at what time, in which transaction.
 
     `now` is the organization's time (its test clock, else real time). `tx` is absent when the endpoint declares
-    `transaction=False`. `principal` is absent on public endpoints.
+    `transaction=False`. `principal` is absent on public endpoints. `claim` is the caller's use of an idempotency key,
+    which concerns the handlers of endpoints with `own_claims` alone.
     """
 
     endpoint: Endpoint
@@ -155,6 +160,7 @@ class Call:
     body: Any = None
     query: Any = None
     client: str | None = None
+    claim: Claim | None = None
     _session: CustomerSession | None = None
     _customer_required: bool = False
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
+from nozle_server.api.answer import Answer
 from nozle_server.api.errors import NO_SUCH_ENDPOINT, Unreadable
 from nozle_server.core.text import is_clean
 
@@ -28,22 +29,53 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Incoming:
-    """What the edge knows of a request: raw path and query, headers, body to come, id, and when it came."""
+    """What the edge knows of a request: raw path and query, headers, body, id, and when it came.
 
-    __slots__ = ("client", "headers", "org_id", "path", "query", "receive", "request_id", "route", "started")
+    `body` is there when all of it came before anybody asked; else `receive` brings it, as ASGI says. For the log, the
+    metrics and whoever sends the answer, `route`, `org_id` and `answer` are told by whoever finds out.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    __slots__ = (
+        *("answer", "body", "client", "headers", "method", "org_id", "path", "query", "receive"),
+        *("request_id", "route", "started"),
+    )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        client: str | None,
+        receive: Receive | None = None,
+        body: bytes | None = None,
+    ) -> None:
         self.started = time.perf_counter()
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = read_headers(headers)
+        self.client = client
         self.receive = receive
-        self.path: str = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
-        self.query: bytes = scope["query_string"]
-        self.headers = read_headers(scope["headers"])
-        peer = scope.get("client")
-        self.client: str | None = peer[0] if peer else None
+        self.body = body
         self.request_id = self._choose_request_id()
-        # For the log and the metrics, told by whoever finds out.
         self.route = ""
         self.org_id: UUID | None = None
+        self.answer: Answer | None = None
+
+    @classmethod
+    def from_asgi(cls, scope: Scope, receive: Receive) -> "Incoming":
+        """The request that an ASGI server hands over."""
+        peer = scope.get("client")
+        return cls(
+            scope["method"],
+            scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"],
+            scope["query_string"],
+            scope["headers"],
+            client=peer[0] if peer else None,
+            receive=receive,
+        )
 
     def _choose_request_id(self) -> str:
         given = self.headers.get("x-request-id")

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from falcon.asgi import Request, Response
 from msgspec import UNSET
 
+from nozle_server.api.answer import Answer, from_error
 from nozle_server.api.auth import authenticate, check_customer_session
 from nozle_server.api.body import read_body
 from nozle_server.api.endpoint import Call, Endpoint, Mount, Reply
 from nozle_server.api.errors import Unreadable
 from nozle_server.api.idempotency import REPLAYED, check_same_request, read_claim, tell_replay
-from nozle_server.api.incoming import KEY, Incoming, decode_parameter
+from nozle_server.api.incoming import Incoming, decode_parameter
 from nozle_server.api.parse import BodyReader, QueryReader
 from nozle_server.api.strict_json import read_json
 from nozle_server.core import json
@@ -27,7 +27,6 @@ from nozle_server.core.errors import Unavailable
 from nozle_server.identity.model import Mode
 from nozle_server.identity.queries import get_time
 from nozle_server.infra import idempotency
-from nozle_server.infra.idempotency import Claim
 
 if TYPE_CHECKING:
     from nozle_server.bootstrap import Services
@@ -36,15 +35,6 @@ if TYPE_CHECKING:
 # What a request may take of the database in all. A client that gave up earlier cannot know whether it was done; one that
 # is told 503 may send it again.
 DEADLINE_S = 10.0
-_NO_HEADERS: Mapping[str, str] = {}
-
-
-class Answer(NamedTuple):
-    """What goes out, already encoded: an answer that cannot be encoded must not commit."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = _NO_HEADERS
 
 
 class Pipeline:
@@ -63,11 +53,19 @@ class Pipeline:
         self._wrapped = BodyReader(endpoint.wrapped_body, {}) if endpoint.wrapped_body else None
         self._query = QueryReader(endpoint.query, endpoint.query_aliases) if endpoint.query else None
 
-    async def respond(self, req: Request, resp: Response, **parameters: str) -> None:
-        """Falcon's responder."""
-        endpoint, services = self._endpoint, self._services
-        incoming: Incoming = req.scope[KEY]
+    async def answer(self, incoming: Incoming, parameters: Mapping[str, str]) -> Answer:
+        """The answer to a request, also where something stops it; `parameters` by the router's names.
+
+        Knows nothing of the server or the framework that calls it: every way to an endpoint ends here.
+        """
         incoming.route = self._route
+        try:
+            return await self._answer(incoming, parameters)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets an answer
+            return from_error(error, incoming)
+
+    async def _answer(self, incoming: Incoming, parameters: Mapping[str, str]) -> Answer:
+        endpoint, services = self._endpoint, self._services
         principal = await authenticate(endpoint, incoming, services.keys)
         if principal is not None:
             incoming.org_id = principal.org_id
@@ -85,25 +83,20 @@ class Pipeline:
             query=self._query.read(incoming.query) if self._query else None,
             client=incoming.client,
         )
+        if endpoint.idempotent and principal is not None:
+            call.claim = read_claim(endpoint, incoming, principal, document)
         if endpoint.transaction:
-            claim = read_claim(endpoint, incoming, principal, document) if principal else None
-            answer = await self._in_database(call, claim)
-        else:
-            answer = self._encode(await endpoint.handler(call))
-        resp.status = answer.status
-        resp.data = answer.body
-        resp.content_type = endpoint.media_type
-        for name, value in answer.headers.items():
-            resp.set_header(name, value)
+            return await self._in_database(call)
+        return self._encode(await endpoint.handler(call))
 
-    async def _in_database(self, call: Call, claim: Claim | None) -> Answer:
+    async def _in_database(self, call: Call) -> Answer:
         database = self._services.database
         if self._endpoint.method != "GET":
-            return await database.run(partial(self._run, call, claim), deadline_s=DEADLINE_S)
+            return await database.run(partial(self._run, call), deadline_s=DEADLINE_S)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 async with database.snapshot() if self._endpoint.snapshot else database.connection() as tx:
-                    return await self._run(call, claim, tx)
+                    return await self._run(call, tx)
         except TimeoutError:
             raise Unavailable("the database takes too long, try again", code="database_unavailable") from None
 
@@ -125,7 +118,7 @@ class Pipeline:
             return self._wrapped.read(document)
         return self._body.read(document)
 
-    async def _run(self, call: Call, claim: Claim | None, tx: Tx) -> Answer:
+    async def _run(self, call: Call, tx: Tx) -> Answer:
         """The part inside the transaction. May run again, with another `tx`."""
         call._tx = tx
         if call._principal is not None:
@@ -134,12 +127,14 @@ class Pipeline:
             elif not self._endpoint.own_clock:
                 call._now = await get_time(tx, call.org_id, call.received_at)
             await check_customer_session(call)
+        claim = call.claim
         if claim is None:
             return self._tell(await self._handle(call), replayed=False)
         stored = await idempotency.claim(tx, claim, call.received_at)
         if stored is not None:
             check_same_request(claim, stored)
-            return self._tell(Answer(stored.status, stored.response, REPLAYED), replayed=True)
+            replay = Answer(stored.status, stored.response, REPLAYED, self._endpoint.media_type)
+            return self._tell(replay, replayed=True)
         answer = await self._handle(call)
         await idempotency.store_answer(tx, claim, status=answer.status, response=answer.body)
         return self._tell(answer, replayed=False)
@@ -158,7 +153,8 @@ class Pipeline:
         return answer
 
     def _encode(self, result: object) -> Answer:
+        media_type = self._endpoint.media_type
         if not isinstance(result, Reply):
-            return Answer(self._endpoint.status, json.dumps(result))
+            return Answer(self._endpoint.status, json.dumps(result), media_type=media_type)
         body = result.raw if result.raw is not None else json.dumps(result.body)
-        return Answer(result.status or self._endpoint.status, body, result.headers)
+        return Answer(result.status or self._endpoint.status, body, result.headers, media_type)

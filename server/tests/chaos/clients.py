@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Self
@@ -173,3 +173,14 @@ class Attempt:
         """Until it is answered."""
         self.answer = await client.insist("POST", "/api/v1/check-and-deduct", self.body, key=self.key)
         assert self.answer.status == 200, f"{self.answer.status} {self.answer.body[:500]!r}"
+
+
+async def insist_on_all(attempts: Iterable[Attempt], client: Client) -> None:
+    """Until each is answered, sixteen at a time."""
+    some = asyncio.Semaphore(16)
+
+    async def insist(one: Attempt) -> None:
+        async with some:
+            await one.insist(client)
+
+    await asyncio.gather(*(insist(one) for one in attempts))

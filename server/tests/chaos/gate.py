@@ -1,0 +1,99 @@
+"""A gate between a server and its database: it can keep the news of a commit from the server, or cut every connection.
+
+async with Gate(installation) as gate:
+    server = await installation.start_server(database_url=gate.url)
+    gate.hold()             # what is sent to the database still arrives, what it commits is committed
+    ...
+    await server.kill()     # it never learnt of its commit, and so has answered nobody
+"""
+
+import asyncio
+import struct
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+from urllib.parse import parse_qs, quote, urlsplit
+
+from chaos.harness import Installation
+
+_COMMAND_COMPLETE, _READY, _IDLE = ord("C"), ord("Z"), ord("I")
+
+
+class Gate:
+    """Listens on a socket of its own and passes everything on, both ways, until told otherwise."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._open = asyncio.Event()
+        self._open.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.held = 0
+        """How many ends of transactions are being kept back."""
+
+    async def __aenter__(self) -> Self:
+        folder = tempfile.mkdtemp(prefix="gate-", dir=self._installation.folder)
+        self._server = await asyncio.start_unix_server(self._relay, Path(folder, ".s.PGSQL.5432"))
+        self.url = f"postgresql://nozle@/nozle?host={quote(folder)}&port=5432"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+        self.cut()
+        self._server.close()
+
+    def hold(self) -> None:
+        """From now on the server does not hear that a transaction has ended; within one, it does."""
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _relay(self, from_server: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+        where = parse_qs(urlsplit(self._installation.database_url).query)
+        path = Path(where["host"][0], f".s.PGSQL.{where['port'][0]}")
+        from_database, to_database = await asyncio.open_unix_connection(path)
+        self._writers |= {to_server, to_database}
+        ways = [
+            asyncio.create_task(_pass_on(from_server, to_database)),
+            asyncio.create_task(self._answer(from_database, to_server)),
+        ]
+        # Whichever side goes first, the other one is told: a session whose server was killed must not live on.
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for writer in (to_server, to_database):
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Message by message: a type, a length that counts itself, a body."""
+        ending: list[bytes] = []
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(5)
+                (length,) = struct.unpack(">I", head[1:])
+                message = head + await reader.readexactly(length - 4)
+                if head[0] != _READY and (ending or head[0] == _COMMAND_COMPLETE):
+                    ending.append(message)  # only what comes at the end tells whether it has committed
+                    continue
+                if head[0] == _READY and message[5] == _IDLE and not self._open.is_set():
+                    self.held += 1
+                    await self._open.wait()
+                    self.held -= 1
+                writer.write(b"".join(ending) + message)
+                ending.clear()
+                await writer.drain()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+            await writer.drain()

@@ -23,6 +23,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from nozle_server.api.app import Application, build_app
+from nozle_server.audit.queries import audit as run_audit
 from nozle_server.bootstrap import Services, build_services
 from nozle_server.core.clock import SystemClock
 from nozle_server.identity.model import Mode
@@ -401,152 +402,9 @@ async def live_world(client: Client, services: Services) -> World:
     return await open_world(client, services, Mode.LIVE)
 
 
-# The auditor (reliability.md, X00): every query finds what must not be.
-_FAULTS = {
-    "balance is not the sum of the entries": """
-        select a.id from credit_accounts a left join ledger_entries e on e.org_id = a.org_id and e.account_id = a.id
-        where a.org_id = $1 group by a.org_id, a.id having a.balance <> coalesce(sum(e.amount), 0)""",
-    "balance is not the sum of what is left of the grants": """
-        select a.id from credit_accounts a left join credit_grants g on g.org_id = a.org_id and g.account_id = a.id
-        where a.org_id = $1 group by a.org_id, a.id having a.balance <> coalesce(sum(g.remaining), 0)""",
-    "a balance is negative": "select id from credit_accounts where org_id = $1 and balance < 0",
-    "what is left of a grant is not the sum of its allocations": """
-        select g.id from credit_grants g left join ledger_allocations l on l.org_id = g.org_id and l.grant_id = g.id
-        where g.org_id = $1 group by g.org_id, g.id having g.remaining <> coalesce(sum(l.amount), 0)""",
-    "an entry is not the sum of its allocations": """
-        select e.id from ledger_entries e left join ledger_allocations l on l.org_id = e.org_id and l.entry_id = e.id
-        where e.org_id = $1 group by e.org_id, e.id having e.amount <> coalesce(sum(l.amount), 0)""",
-    "balances after the entries are not a running sum": """
-        select id from (select id, balance_after, sum(amount) over (partition by account_id order by sequence) as running,
-            sequence, row_number() over (partition by account_id order by sequence) as place
-            from ledger_entries where org_id = $1) e where balance_after <> running or sequence <> place""",
-    "an entry was not announced exactly once": """
-        select e.id from ledger_entries e left join outbox o on o.org_id = e.org_id
-            and o.kind ~ '^(credits|money)[.](granted|deducted|expired|voided)$'
-            and o.payload ->> 'entry_id' = e.id::text
-        where e.org_id = $1 group by e.org_id, e.id having count(o.id) <> 1""",
-    "an announced entry does not exist": """
-        select o.id from outbox o where o.org_id = $1 and (o.kind like 'credits.%' or o.kind like 'money.%')
-            and not exists (select 1 from ledger_entries e
-                where e.org_id = o.org_id and e.id::text = o.payload ->> 'entry_id')""",
-    "a wallet's account is not one of money, or one of money has no wallet": """
-        select coalesce(w.id, a.id) from wallets w full join (select * from credit_accounts where kind = 'money') a
-            on a.org_id = w.org_id and a.id = w.account_id and a.customer_id = w.customer_id
-        where coalesce(w.org_id, a.org_id) = $1 and (w.id is null or a.id is null)""",
-    "a wallet's transactions are not the entries of its account": """
-        select e.id from wallets w join ledger_entries e on e.org_id = w.org_id and e.account_id = w.account_id
-            full join (select * from wallet_transactions where org_id = $1 and status = 'settled') t
-            on t.org_id = e.org_id and t.entry_id = e.id and t.wallet_id = w.id
-                and t.amount * case t.transaction_type when 'inbound' then 1 else -1 end = e.amount
-        where coalesce(w.org_id, t.org_id) = $1 and (e.id is null or t.id is null and e.type <> 'expire')""",
-    "what a wallet consumed is not what its transactions took": """
-        select w.id from wallets w left join wallet_transactions t on t.org_id = w.org_id and t.wallet_id = w.id
-            and t.status = 'settled'
-        where w.org_id = $1 group by w.org_id, w.id having w.consumed_amount <> coalesce(sum(t.amount)
-            filter (where t.transaction_type = 'outbound'), 0) - coalesce(sum(t.amount)
-            filter (where t.voided_invoice_id is not null), 0)""",
-    "an invoice's fees and taxes are not the sums of its lines": """
-        select i.id from invoices i left join invoice_lines l on l.org_id = i.org_id and l.invoice_id = i.id
-        where i.org_id = $1 and i.status in ('draft', 'finalized', 'voided') group by i.org_id, i.id
-        having i.fees_amount_cents <> coalesce(sum(l.amount_cents), 0)
-            or i.taxes_amount_cents <> coalesce(sum(l.taxes_amount_cents), 0)""",
-    "an invoice was not reduced by its credits": """
-        select i.id from invoices i left join invoice_credits c on c.org_id = i.org_id and c.invoice_id = i.id
-        where i.org_id = $1 and i.status in ('draft', 'finalized', 'voided') group by i.org_id, i.id
-        having i.coupons_amount_cents + i.progressive_billing_credit_amount_cents + i.credit_notes_amount_cents
-            + i.prepaid_credit_amount_cents <> coalesce(sum(c.amount_cents), 0)""",
-    "an invoice's total does not follow from its parts": """
-        select id from invoices where org_id = $1 and total_amount_cents <> fees_amount_cents - coupons_amount_cents
-            - progressive_billing_credit_amount_cents + taxes_amount_cents - credit_notes_amount_cents
-            - prepaid_credit_amount_cents""",
-    "an event was charged in advance more than once by a charge": """
-        select event_transaction_id from invoice_lines where org_id = $1 and event_transaction_id is not null
-        group by subscription_id, charge_id, event_transaction_id having count(*) > 1""",
-    "a fee in advance has no event": """
-        select l.id from invoice_lines l where l.org_id = $1 and l.event_transaction_id is not null and not exists (
-            select 1 from event_ids e where e.org_id = l.org_id and e.transaction_id = l.event_transaction_id)""",
-    "a progressive credit is more than the progressive invoices of its period charged": """
-        select c.id from invoice_credits c
-        join invoices i on i.org_id = c.org_id and i.id = c.invoice_id and i.status in ('draft', 'finalized')
-        join invoices p on p.org_id = c.org_id and p.id = c.source_id
-        where c.org_id = $1 and c.kind = 'progressive_billing'
-            and (p.invoice_type <> 'progressive_billing' or c.amount_cents > p.fees_amount_cents)""",
-    "invoice numbers have a gap": """
-        select sequential_id from (select sequential_id, row_number() over (order by sequential_id) as place
-            from invoices where org_id = $1 and sequential_id is not null) i where sequential_id <> place""",
-    "an event is stored twice, or its id is not claimed by it": """
-        select e.transaction_id from events e left join event_ids i on i.org_id = e.org_id
-            and i.transaction_id = e.transaction_id and i.event_id = e.id and i.occurred_at = e.occurred_at
-        where e.org_id = $1 group by e.transaction_id having count(*) <> 1 or count(i.event_id) <> 1""",
-    "a claimed id has no event": """
-        select i.transaction_id from event_ids i where i.org_id = $1 and not exists (select 1 from events e
-            where e.org_id = i.org_id and e.occurred_at = i.occurred_at and e.id = i.event_id)""",
-    "events on an invoice are not the events of its period": """
-        select l.subscription_id, l.metric_id, l.period_start from invoice_lines l
-        where l.org_id = $1 and l.kind = 'charge' and not l.pay_in_advance and l.adjusts_invoice_id is null
-            and l.true_up_of is null and not exists (select 1 from invoices i where i.org_id = l.org_id
-                and i.id = l.invoice_id and (i.invoice_type = 'progressive_billing' or i.status = 'draft'))
-        group by l.org_id, l.invoice_id, l.subscription_id, l.charge_id, l.metric_id, l.period_start, l.period_end
-        having sum(l.events_count) <> (select count(*) from events e where e.org_id = l.org_id and e.status = 'counted'
-            and e.subscription_id = l.subscription_id and e.metric_id = l.metric_id
-            and e.occurred_at >= l.period_start and e.occurred_at < l.period_end)""",
-    "a counter's events are not those counted": """
-        select coalesce(c.subscription_id, e.subscription_id) from
-            (select subscription_id, metric_id, sum(events_count) as n from usage_counters u where org_id = $1
-                and not (select m.recurring from billable_metrics m where m.org_id = $1 and m.id = u.metric_id)
-                group by 1, 2) c
-            full join (select subscription_id, metric_id, count(*) as n from events v
-                where org_id = $1 and status = 'counted'
-                and not (select m.recurring from billable_metrics m where m.org_id = $1 and m.id = v.metric_id)
-                group by 1, 2) e using (subscription_id, metric_id)
-        where coalesce(c.n, 0) <> coalesce(e.n, 0)""",
-    "a carried-over counter's events are not all there are": """
-        select m.id from billable_metrics m where m.org_id = $1 and m.recurring
-        and (select coalesce(sum(events_count), 0) from usage_counters u where u.org_id = $1 and u.metric_id = m.id)
-            <> (select count(*) from events e where e.org_id = $1 and e.metric_id = m.id
-                and e.status in ('counted', 'late'))""",
-    "what is paid of an invoice is not the sum of its payments": """
-        select i.id from invoices i left join payments p on p.org_id = i.org_id and p.invoice_id = i.id
-            and p.payment_status = 'succeeded'
-        where i.org_id = $1 group by i.org_id, i.id having i.total_paid_amount_cents <> coalesce(sum(p.amount_cents), 0)""",
-    "credit notes take back more than their invoice": """
-        select i.id from invoices i join credit_notes n on n.org_id = i.org_id and n.invoice_id = i.id
-        where i.org_id = $1 group by i.org_id, i.id
-        having sum(n.total_amount_cents) > i.sub_total_including_taxes_amount_cents
-            or sum(n.taxes_amount_cents) > i.taxes_amount_cents
-            or sum(n.refund_amount_cents) > i.total_paid_amount_cents
-            or sum(n.offset_amount_cents) > i.total_amount_cents - i.total_paid_amount_cents""",
-    "a credit note is not the sum of its items, less coupons, with taxes": """
-        select n.id from credit_notes n left join credit_note_items x on x.org_id = n.org_id and x.credit_note_id = n.id
-        where n.org_id = $1 group by n.org_id, n.id
-        having n.total_amount_cents <> coalesce(sum(x.amount_cents), 0) - n.coupons_adjustment_amount_cents
-            + n.taxes_amount_cents""",
-    "more is taken back of a fee than it came to": """
-        select l.id from invoice_lines l join credit_note_items x on x.org_id = l.org_id and x.line_id = l.id
-        where l.org_id = $1 group by l.org_id, l.id having sum(x.amount_cents) > l.amount_cents""",
-    "what is left of a credit note is not what invoices left of it": """
-        select n.id from credit_notes n where n.org_id = $1 and n.credit_status is distinct from 'voided'
-            and n.balance_amount_cents <> n.credit_amount_cents - coalesce((select sum(c.amount_cents)
-                from invoice_credits c join invoices i on i.org_id = c.org_id and i.id = c.invoice_id
-                where c.org_id = n.org_id and c.source_id = n.id and c.kind = 'credit_note' and (i.status <> 'voided'
-                    or exists (select 1 from credit_notes v where v.org_id = i.org_id and v.invoice_id = i.id
-                        and (v.credit_status is distinct from 'voided'
-                            or v.description like 'Credit note created due to voided invoice %')))), 0)""",
-    "credit note numbers have a gap": """
-        select id from (select id, sequential_id, row_number() over (partition by invoice_id order by sequential_id) as place
-            from credit_notes where org_id = $1) n where sequential_id <> place""",
-    "something is in another tenant's hands": """
-        select s.id from subscriptions s where s.org_id = $1 and not exists (select 1 from customers c
-            where c.org_id = s.org_id and c.id = s.customer_id)
-        union all select e.id from events e where e.org_id = $1 and e.subscription_id is not null and not exists (
-            select 1 from subscriptions s where s.org_id = e.org_id and s.id = e.subscription_id)""",
-}
-
-
 async def audit(world: World) -> None:
-    """Fails with what is wrong in the organization's books; run it when the dust has settled."""
-    faults = {}
-    for fault, sql in _FAULTS.items():
-        if rows := await world.fetch(sql):
-            faults[fault] = [tuple(row) for row in rows[:3]]
+    """X00: fails with what is wrong in the organization's books; run it when the dust has settled."""
+    async with world.database.snapshot() as tx:
+        report = await run_audit(tx, real_now=world.services.clock.now(), org_id=world.org_id)
+    faults = {one.check.name: one.findings[:3] for one in report.checked if one.findings_count}
     assert not faults, faults

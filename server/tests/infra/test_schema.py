@@ -14,6 +14,7 @@ GLOBAL = {
     "pgqueuer_log": "the job queue's own",
     "pgqueuer_statistics": "the job queue's own",
     "pgqueuer_schedules": "the job queue's own",
+    "audit_results": "of all organizations together",
 }
 # Keys that cannot begin with the organization, and why.
 EXCEPTIONS = {

@@ -3,16 +3,18 @@
 Ages are real time, also of organizations on a test clock: a key guards a repetition that long.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from nozle_server.infra.database import Database
 
 BATCH = 5_000
 """Rows per transaction, so that no lock is held for long."""
+FACTS_KEPT = timedelta(days=7)
+"""How long the outbox holds a fact: whoever holds something to having one may not ask for longer."""
 
 # Table, and which of its rows have had their time at $1.
 _SPENT = (
-    ("outbox", "created_at < $1::timestamptz - interval '7 days'"),
+    ("outbox", f"created_at < $1::timestamptz - interval '{FACTS_KEPT.days} days'"),
     ("idempotency_keys", "not ledger and created_at < $1::timestamptz - interval '7 days'"),
     ("customer_sessions", "expires_at < $1::timestamptz"),
     # The log says why a job was parked: that stays as long as the job.

@@ -224,10 +224,15 @@ async def _corrections(
     before = [line for line in billed if line.charge_id in priced and not line.pay_in_advance]
     lines = differences(rated, before)
     commitment = await _commitment(tx, subscription, period, lines)
+    corrected = {key_of(line): new_id() for line in lines}
+    # A minimum stands beside the correction of its line, or beside the line itself where that stays as it is.
+    line_of = {key_of(line): line.id for line in before} | corrected
+    parent_of = {line.id: line_of[key_of(line)] for line in rated if key_of(line) in line_of}
     return [
         replace(
             line,
-            id=new_id(),
+            id=corrected.get(key_of(line)) or new_id(),
+            true_up_of=parent_of.get(line.true_up_of, line.true_up_of) if line.true_up_of else None,
             created_at=now,
             adjusts_invoice_id=invoice_id,
             invoice_id=None,

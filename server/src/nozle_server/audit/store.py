@@ -8,6 +8,7 @@ from uuid import UUID
 
 from nozle_server.audit.model import Check, Checked, Finding, LastResult
 from nozle_server.audit.tenants import Reference
+from nozle_server.core import json
 from nozle_server.infra.database import Tx
 
 TIMEOUT_S = 3600.0
@@ -34,12 +35,14 @@ async def run(tx: Tx, check: Check, *, org_id: UUID | None, kept_from: UUID, lim
     sql = _MARK.sub(fill, check.sql)
     begun = monotonic()
     rows = await tx.fetch(
-        f"""select org_id, ids, expected, found, count(*) over () as total from ({sql}
-        ) finding order by org_id, ids limit {limit}""",
+        f"""select org_id, ids::text, expected, found, count(*) over () as total from ({sql}
+        ) finding order by finding.org_id, finding.ids limit {limit}""",
         *values,
         timeout=TIMEOUT_S + 5,
     )
-    findings = tuple(Finding(row["org_id"], row["ids"], row["expected"], row["found"]) for row in rows)
+    findings = tuple(
+        Finding(row["org_id"], json.loads(row["ids"]), row["expected"], row["found"]) for row in rows
+    )
     return Checked(check, rows[0]["total"] if rows else 0, findings, monotonic() - begun)
 
 

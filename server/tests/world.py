@@ -215,6 +215,15 @@ class World:
         assert isinstance(made, dict)
         return made
 
+    async def an_entity(
+        self, external_id: str = "agent", customer: str = "acme", **more: object
+    ) -> JsonObject:
+        """An active entity, as `more` says; with what became of it in `action`."""
+        place = f"/api/v1/customers/{quote(customer, safe='')}/entities/{quote(external_id, safe='')}"
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        answer = _good(await self.call("PUT", place, {"status": "active", **more}, headers=headers))
+        return {**answer["entity"], "action": answer["action"]}
+
     async def a_cost_model(self, *, metric: str = "tokens", name: str = "cost", **more: object) -> str:
         made = await self.post("/api/v1/cost-models", {"name": name, "metric_code": metric, **more})
         assert isinstance(made["id"], str)

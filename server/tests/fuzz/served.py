@@ -55,7 +55,7 @@ class Served:
         return await asyncio.to_thread(self._call, method, path, key, body)
 
     def _call(self, method: str, path: str, key: str | None, body: object) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()

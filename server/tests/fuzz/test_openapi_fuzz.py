@@ -87,6 +87,8 @@ async def stage(served: Served) -> Stage:
     ]
     for customer in ("cust_123", "with/slash"):
         await post("/api/v1/customers", {"external_id": customer})
+    entities = [{"external_id": one, "status": "active"} for one in ("agent", "spare")]
+    await post("/api/v1/customers/cust_123/entities/bulk-upsert", {"entities": entities})
     subscription = await post("/api/v1/subscribe", {"customer_id": "cust_123", "plan_code": "pro"})
     await post("/api/v1/credits/cust_123/grants", {"amount": 100})
     await post("/api/v1/check-and-deduct", {"customer_id": "cust_123", "feature": "chat", "credits": 1})
@@ -132,6 +134,8 @@ async def stage(served: Served) -> Stage:
             "customer_id": customers,
             "external_customer_id": customers,
             "external_id": customers,
+            "entity_id": ["agent", "spare"],
+            "parent_entity_id": ["agent", "spare"],
             "cost_model_id": [one["id"] for one in cost_models],
             "invoice_id": [one["lago_id"] for one in invoices["invoices"]],
             "metric_code": ["llm_tokens", "spare"],

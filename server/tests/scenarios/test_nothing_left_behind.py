@@ -48,6 +48,7 @@ async def a_life(world: World) -> Mapping[str, str]:
         CORE + "/coupons", {"coupon": {"frequency": "once", "expiration": "no_expiration", **coupon}}
     )
     await world.a_customer()
+    await world.an_entity("agent")
     await world.assign("acme", "pro", "s1")
     wallet = await world.a_wallet(granted_credits="5")
     await world.use("acme", 500, timestamp="2026-01-01T00:00:00Z")
@@ -88,7 +89,7 @@ def _path(endpoint: Endpoint, ids: Mapping[str, str], names: Mapping[str, str], 
 def _names(endpoint: Endpoint) -> dict[str, str]:
     external = "acme" if "customer" in endpoint.path else "s1"
     named = {"external_id": external, "external_customer_id": "acme", "customer_id": "acme", "code": "pro"}
-    return named | {"metric_code": "tokens"}
+    return named | {"metric_code": "tokens", "entity_id": "agent"}
 
 
 async def test_what_only_looks_writes_nothing(world: World) -> None:

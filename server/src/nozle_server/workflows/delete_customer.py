@@ -10,6 +10,7 @@ from nozle_server.coupons import applied_store
 from nozle_server.customers.model import Customer
 from nozle_server.customers.operations import mark_deleted
 from nozle_server.customers.queries import lock_customer
+from nozle_server.entities.operations import delete_entities
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
@@ -30,7 +31,8 @@ _PAGE = 100
 
 
 async def delete_customer(tx: Tx, seams: Seams, *, org_id: UUID, external_id: str, now: datetime) -> Customer:
-    """End the customer's subscriptions, make its drafts final, end its coupons and wallets, and forget its external id.
+    """End the customer's subscriptions, make its drafts final, end its coupons, wallets and entities, and forget its
+    external id.
 
     In this order, so that the last invoices still take what coupons and wallets have. NotFound `customer_not_found`.
     """
@@ -48,6 +50,7 @@ async def delete_customer(tx: Tx, seams: Seams, *, org_id: UUID, external_id: st
         )
     for wallet in await wallets_store.list_active(tx, org_id, customer.id):
         await terminate_wallet(tx, seams.change_bus, wallet=wallet, now=now)
+    await delete_entities(tx, seams.change_bus, customer=customer, now=now)
     deleted = await mark_deleted(tx, org_id=org_id, external_id=external_id, now=now)
     await seams.change_bus.publish(tx, Change(org_id, CUSTOMER_DELETED, str(customer.id)))
     return deleted

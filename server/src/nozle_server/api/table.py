@@ -14,6 +14,7 @@ from nozle_server.api.routes import (
     coupons,
     credit_note_metadata,
     credit_notes,
+    credit_systems,
     credits,
     customer_sessions,
     customer_usage,
@@ -55,6 +56,7 @@ from nozle_server.api.routes import (
 ENDPOINTS: tuple[Endpoint, ...] = (
     *entitlements.ENDPOINTS,
     *credits.ENDPOINTS,
+    *credit_systems.ENDPOINTS,
     *events.ENDPOINTS,
     *event_estimates.ENDPOINTS,
     *customer_usage.ENDPOINTS,

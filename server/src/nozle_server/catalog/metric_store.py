@@ -48,6 +48,17 @@ async def find_metric(tx: Tx, org_id: UUID, code: str) -> Metric | None:
     return metric_from_row(row) if row else None
 
 
+async def lock_metric(tx: Tx, org_id: UUID, code: str) -> Metric | None:
+    """The metric, which neither changes nor gets its first rate until the transaction ends."""
+    row = await tx.fetchrow(
+        f"""select {_METRIC} from billable_metrics m
+            where org_id = $1 and code = $2 and deleted_at is null for no key update""",
+        org_id,
+        code,
+    )
+    return metric_from_row(row) if row else None
+
+
 async def find_metrics(tx: Tx, org_id: UUID, codes: Sequence[str]) -> dict[str, Metric]:
     rows = await tx.fetch(
         f"select {_METRIC} from billable_metrics m where org_id = $1 and code = any($2) and deleted_at is null",

@@ -56,8 +56,8 @@ def to_cents(value: Decimal) -> int:
     return int(round_half_away(value))
 
 
-def divide(a: Decimal, b: Decimal) -> Decimal:
-    """`a / b` to 24 decimal places, half away from zero; ZeroDivisionError when `b` is 0.
+def divide(a: Decimal, b: Decimal, places: int = QUOTIENT_PLACES) -> Decimal:
+    """`a / b` to 24 decimal places, or to `places`, rounded once, half away from zero; ZeroDivisionError when `b` is 0.
 
     >>> divide(Decimal(2), Decimal(3))
     Decimal('0.666666666666666666666667')
@@ -69,4 +69,4 @@ def divide(a: Decimal, b: Decimal) -> Decimal:
     quotient = _DIVIDING.divide(a, b)
     exponent = quotient.as_tuple().exponent
     assert isinstance(exponent, int), "a quotient of finite numbers is finite"
-    return quotient if exponent >= -QUOTIENT_PLACES else round_half_away(quotient, QUOTIENT_PLACES)
+    return quotient if exponent >= -places else round_half_away(quotient, places)

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import msgspec
 
-from nozle_server.catalog import feature_store, metric_store
+from nozle_server.catalog import credit_system_store, feature_store, metric_store
 from nozle_server.catalog.drafts import FilterDraft, MetricChanges, MetricDraft
 from nozle_server.catalog.model import Aggregation, Metric, MetricFilter
-from nozle_server.catalog.queries import get_metric
+from nozle_server.catalog.queries import get_metric, lock_metric
 from nozle_server.core.errors import Conflict, InvalidInput, RuleBroken
 from nozle_server.core.expression import compile_expression
 from nozle_server.core.ids import new_id
@@ -45,33 +45,43 @@ async def change_metric(tx: Tx, *, org_id: UUID, code: str, changes: MetricChang
 
 async def update_metric(tx: Tx, *, org_id: UUID, code: str, draft: MetricDraft, now: datetime) -> Metric:
     """Replace a metric's definition. Its code stays, and what it counts is fixed once it has counted something:
-    stored quantities and counters would otherwise mean two things. How it rounds may change: quantities are rounded when
-    they are read."""
-    previous = await get_metric(tx, org_id, code)
+    stored quantities and counters would otherwise mean two things, and so would what its units cost in credits. How it
+    rounds may change: quantities are rounded when they are read."""
+    previous = await lock_metric(tx, org_id, code)
     metric = plan_metric(draft, org_id=org_id, previous=previous, now=now)
     if metric.code != previous.code:
         raise RuleBroken(
             "a billable metric keeps its code", code="code_is_fixed", details={"code": ["value_is_fixed"]}
         )
-    if _how_it_counts(metric) != _how_it_counts(previous) and await metric_store.metric_has_events(
-        tx, org_id, previous.id
-    ):
-        raise RuleBroken(
-            "the metric has usage: what it counts cannot change, define another one", code="metric_has_usage"
-        )
+    if _how_it_counts(metric) != _how_it_counts(previous):
+        await _refuse_with_rates(tx, previous)
+        if await metric_store.metric_has_events(tx, org_id, previous.id):
+            raise RuleBroken(
+                "the metric has usage: what it counts cannot change, define another one",
+                code="metric_has_usage",
+            )
     await metric_store.update_metric(tx, metric)
     return metric
 
 
 async def delete_metric(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> Metric:
-    """Remove a metric that no plan prices and no feature points at; its events are kept."""
-    metric = await get_metric(tx, org_id, code)
+    """Remove a metric that no plan prices, no feature points at and that never had a rate; its events are kept."""
+    metric = await lock_metric(tx, org_id, code)
     if plans := await metric_store.codes_of_plans_charging(tx, org_id, metric.id):
         raise RuleBroken(f"{len(plans)} plan(s) charge for this metric", code="metric_in_use")
     if features := await feature_store.features_of_metric(tx, org_id, metric.id):
         raise RuleBroken(f"{len(features)} feature(s) point at this metric", code="metric_in_use")
+    await _refuse_with_rates(tx, metric)
     await metric_store.delete_metric(tx, org_id, metric.id, now)
     return metric
+
+
+async def _refuse_with_rates(tx: Tx, metric: Metric) -> None:
+    if await credit_system_store.metric_has_rates(tx, metric.org_id, metric.id):
+        raise RuleBroken(
+            "the metric has or had a rate in credits: it stays as it is, define another one",
+            code="metric_has_rate_history",
+        )
 
 
 def plan_metric(draft: MetricDraft, *, org_id: UUID, previous: Metric | None, now: datetime) -> Metric:

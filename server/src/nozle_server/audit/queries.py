@@ -6,6 +6,7 @@ from uuid import UUID
 
 from nozle_server.audit import (
     credit_notes,
+    entities,
     events,
     facts,
     invoices,
@@ -32,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     *invoices.CHECKS,
     *payments.CHECKS,
     *credit_notes.CHECKS,
+    *entities.CHECKS,
 )
 
 

@@ -190,6 +190,8 @@ async def test_bought_credits_count_from_their_payment_on(world: World) -> None:
     await move(world, wallet, granted_credits="5")
     await move(world, wallet, paid_credits="7")
     sold = [row["id"] for row in await world.fetch("select id from invoices where org_id = $1 order by id")]
+    payment = {"invoice_id": str(sold[0]), "amount_cents": 1000}
+    await world.post("/core/api/v1/payments", {"payment": payment})
     for deed, invoice in ((settle_invoice, sold[0]), (settle_invoice, sold[0]), (fail_invoice, sold[1])):
 
         async def work(tx: Any, deed: Any = deed, invoice: UUID = invoice) -> None:

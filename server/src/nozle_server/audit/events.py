@@ -85,16 +85,20 @@ CHECKS = (
         where coalesce(c.units, 0) <> coalesce(v.n, 0)""",
     ),
     Check(
-        "carried_counters_count_all_events",
-        "the counters of a metric that carries over count all of its events, late ones too",
+        "carried_counters_hold_all_events",
+        "the counters of a metric that carries over count all of its events, late ones too, and add up what they add",
         """
-        select m.org_id, jsonb_build_object('metric_id', m.id) as ids, coalesce(e.n, 0)::text as expected,
-            coalesce(u.n, 0)::text as found
+        select m.org_id, jsonb_build_object('metric_id', m.id) as ids,
+            coalesce(e.n, 0) || ' of ' || coalesce(e.total, 0) as expected,
+            coalesce(u.n, 0) || ' of ' || coalesce(u.units, 0) as found
         from billable_metrics m left join (
-            select org_id, metric_id, sum(events_count) as n from usage_counters u where $org(u) group by 1, 2
+            select org_id, metric_id, sum(events_count) as n, sum(units) as units from usage_counters u where $org(u)
+            group by 1, 2
         ) u on u.org_id = m.org_id and u.metric_id = m.id left join (
-            select org_id, metric_id, count(*) as n from events e where $org(e) and status in ('counted', 'late') group by 1, 2
+            select org_id, metric_id, count(*) as n, sum(quantity) as total from events e
+            where $org(e) and status in ('counted', 'late') group by 1, 2
         ) e on e.org_id = m.org_id and e.metric_id = m.id
-        where $org(m) and m.recurring and coalesce(u.n, 0) <> coalesce(e.n, 0)""",
+        where $org(m) and m.recurring and (coalesce(u.n, 0) <> coalesce(e.n, 0)
+            or m.aggregation_type <> 'unique_count_agg' and coalesce(u.units, 0) <> coalesce(e.total, 0))""",
     ),
 )

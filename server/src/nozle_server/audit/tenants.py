@@ -41,6 +41,7 @@ UNDECLARED = (
     Reference("usage_unique_values", "metric_id", "billable_metrics"),
     Reference("cost_tier_usage", "cost_model_id", "cost_models"),
     Reference("late_periods", "metric_id", "billable_metrics"),
+    Reference("advance_arrivals", "metric_id", "billable_metrics"),
     Reference("invoice_lines", "subscription_id", "subscriptions"),
     Reference("invoice_lines", "plan_id", "plans"),
     Reference("invoice_lines", "plan_version_id", "plan_versions"),

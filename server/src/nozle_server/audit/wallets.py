@@ -54,7 +54,7 @@ CHECKS = (
             case when i.payment_status = 'succeeded' then 'settled' else 'not settled' end as expected, t.status as found
         from wallet_transactions t
         join invoices i on i.org_id = t.org_id and i.id = t.invoice_id and i.status in ('finalized', 'voided')
-        where $org(t) and t.transaction_status = 'purchased' and t.invoice_requires_successful_payment
+        where $org(t) and t.transaction_status = 'purchased'
             and (t.status = 'settled') <> (i.payment_status = 'succeeded') and t.status <> 'failed'""",
     ),
 )

@@ -57,7 +57,7 @@ async def database_url(database_server: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A pool on the shared database."""
-    database = await Database.connect(database_url, connections=12)
+    database = await Database.connect(database_url, connections=12, reserve=6)
     try:
         yield database
     finally:

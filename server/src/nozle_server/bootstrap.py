@@ -14,6 +14,7 @@ from nozle_server.catalog import plan_store
 from nozle_server.core.clock import Clock, SystemClock
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
+from nozle_server.credits.group_commit import LANES, GroupCommit
 from nozle_server.entitlements.price_position import PricePositions
 from nozle_server.entitlements.queries import Economics
 from nozle_server.identity.key_cache import KeyCache
@@ -34,6 +35,9 @@ from nozle_server.workflows.drain_due import drain_due
 
 log = structlog.get_logger()
 
+# Connections for deductions alone: as many batches at once as are left beside the lanes of accounts that wait for a lock.
+RESERVED = LANES + 2
+
 CACHES_RELOADED = "caches.reloaded"
 
 
@@ -53,6 +57,7 @@ class Services:
     seams: Seams
     economics: Economics
     bus: PostgresChangeBus
+    group_commit: GroupCommit
 
     async def queue_metrics(self) -> str:
         """Prometheus text about the job queue."""
@@ -66,6 +71,7 @@ class Services:
         """Drop this process's caches."""
         self.keys.forget_all()
         self.economics.forget_all()
+        self.group_commit.forget_all()
         plan_store.forget_decoded()
         costs_store.forget_decoded()
 
@@ -83,6 +89,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
         seams=seams,
         economics=Economics(AverageCosts(), PricePositions(), seams.usage_store),
         bus=bus,
+        group_commit=GroupCommit(database.reserve, bus),
     )
 
 
@@ -100,7 +107,7 @@ async def open_database(settings: Settings, *, notice: Callable[[str], None]) ->
             url = settings.database_url
         await _check(url, settings, notice)
         await migrate(url)
-        database = await Database.connect(url, connections=settings.database_connections)
+        database = await Database.connect(url, connections=settings.database_connections, reserve=RESERVED)
         stack.push_async_callback(database.close)
         async with database.connection() as connection:
             await ensure_event_partitions(connection, SystemClock().now().date())

@@ -87,7 +87,8 @@ class Pipeline:
             call.claim = read_claim(endpoint, incoming, principal, document)
         if endpoint.transaction:
             return await self._in_database(call)
-        return self._encode(await endpoint.handler(call))
+        answer = self._encode(await endpoint.handler(call))
+        return self._tell(answer, replayed=answer.headers is REPLAYED)
 
     async def _in_database(self, call: Call) -> Answer:
         database = self._services.database

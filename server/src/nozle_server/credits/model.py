@@ -1,12 +1,14 @@
-"""A customer's credits: an account, its grants, and the ledger entries that moved them."""
+"""A customer's credits: an account, its grants, the ledger entries that moved them, what is held and what is budgeted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-DEFAULT_CREDIT_SYSTEM = "credits"
+from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
+
+ZERO = Decimal(0)
 
 
 class AccountKind(StrEnum):
@@ -17,28 +19,78 @@ class AccountKind(StrEnum):
 
 
 class GrantSource(StrEnum):
-    """Where a grant came from; a refund gives back what a voided invoice had taken."""
+    """Where a grant came from. A refund gives back what a voided invoice had taken; an allocation is a top-up that the
+    customer gave to one of its entities; what was rolled over was left of a plan's grant of the period before."""
 
     PLAN = "plan"
     MANUAL = "manual"
     TOP_UP = "top_up"
     PROMOTION = "promotion"
     REFUND = "refund"
+    ROLLOVER = "rollover"
+    ADJUSTMENT = "adjustment"
+    TRANSFER = "transfer"
+    ALLOCATION = "allocation"
 
 
 class EntryType(StrEnum):
-    """What an entry did to the balance: only `grant` is positive."""
+    """What an entry did to the balance. `grant`, `release` and `refund` add to it, `adjustment` and `transfer` may do
+    either, the others take. A `hold` takes what is set aside, a `release` puts it back."""
 
     GRANT = "grant"
     DEDUCT = "deduct"
     EXPIRE = "expire"
     VOID = "void"
+    HOLD = "hold"
+    RELEASE = "release"
+    REFUND = "refund"
+    ADJUSTMENT = "adjustment"
+    TRANSFER = "transfer"
+
+
+class HoldStatus(StrEnum):
+    """`open` until it is settled or released, or its time is over."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class Refusal(StrEnum):
+    """Why a deduction or a hold was refused."""
+
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    ENTITY_INACTIVE = "entity_inactive"
+
+
+class BudgetInterval(StrEnum):
+    """Within which windows a budget counts: local hours, days and months of the customer; `run`: one without end."""
+
+    RUN = "run"
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+class PoolPolicy(StrEnum):
+    """Whose grants an entity spends: its own and its parents' first, then the customer's; or only one of both."""
+
+    ENTITY_ONLY = "entity_only"
+    ENTITY_THEN_CUSTOMER = "entity_then_customer"
+    CUSTOMER_ONLY = "customer_only"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One customer's credits of one credit system, or the money of one wallet. `balance` is the sum of its entries;
-    never negative. `granted`, `consumed`, `expired` and `voided` are the sums by type, all positive."""
+    """One customer's credits of one credit system, or the money of one wallet.
+
+    `balance` is the sum of its entries and never negative; it is what can be spent: what is `held` is not in it.
+    `granted`, `consumed`, `expired`, `voided` and `refunded` are the positive sums of the entries of these types,
+    `adjusted` and `transferred` signed ones. `receivable` was settled beyond the balance and is still to be paid.
+    `version` rises with everything that changes what is decided over the account.
+    """
 
     org_id: UUID
     id: UUID
@@ -50,12 +102,22 @@ class Account:
     consumed: Decimal
     expired: Decimal
     voided: Decimal
+    held: Decimal
+    refunded: Decimal
+    adjusted: Decimal
+    transferred: Decimal
+    receivable: Decimal
     last_sequence: int
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One allocation of credits and what is left of it; `expires_at` None: never expires."""
+    """One allocation of credits and what is left of it; `expires_at` None: never expires.
+
+    `entity_id` None: the customer's, for every entity that may draw on the customer's. `parent_id`: the top-up that an
+    entity's allocation came from.
+    """
 
     id: UUID
     amount: Decimal
@@ -66,6 +128,8 @@ class Grant:
     description: str | None
     expires_at: datetime | None
     created_at: datetime
+    entity_id: UUID | None = None
+    parent_id: UUID | None = None
 
     def is_live(self, now: datetime) -> bool:
         """Whether it may be spent at `now`: an expiry at exactly `now` has passed (periods are half-open)."""
@@ -91,22 +155,107 @@ class Entry:
     balance_after: Decimal
     feature: str | None
     description: str | None
-    entity_id: str | None
+    entity_id: UUID | None
     occurred_at: datetime
+    hold_id: UUID | None = None
+    refunds_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Credits set aside for work under way: `draws` say from which grants, `pools` whose grants settling beyond it draws
+    on (None: the customer's), `windows` in which windows of budgets it counts. While it is open nobody else can spend
+    them, and they do not expire."""
+
+    id: UUID
+    amount: Decimal
+    feature: str | None
+    entity_id: UUID | None
+    expires_at: datetime
+    created_at: datetime
+    draws: tuple[Draw, ...]
+    pools: tuple[UUID | None, ...]
+    windows: tuple[tuple[UUID, datetime], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receivable:
+    """What a settlement took beyond hold and balance, and what of it no grant has paid yet."""
+
+    id: UUID
+    open: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `limit` credits may be spent of an account within a window of `interval`, by one entity and all below
+    it; by the customer with all its entities when `entity_id` is None."""
+
+    id: UUID
+    entity_id: UUID | None
+    interval: BudgetInterval
+    limit: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What decides over an entity's spending: its id and the merchant's id for it, whether it may spend at all, whose
+    grants it spends, and the levels above it, nearest first."""
+
+    id: UUID
+    external_id: str
+    active: bool
+    policy: PoolPolicy
+    above: tuple[tuple[UUID, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBudget:
+    """The budget that refused, as it stood: `used` of its window, until `resets_at` (None: never)."""
+
+    budget: Budget
+    entity: str | None
+    used: Decimal
+    resets_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Deduction:
-    """The answer of check-and-deduct: what remains after it, or what there is when it was refused."""
+    """The answer of check-and-deduct: what remains after it, or what there is when it was refused, and why."""
 
     allowed: bool
     remaining: Decimal
-    entry_id: UUID | None = None
+    entry: Entry | None = None
+    reason: Refusal | None = None
+    budget: RefusedBudget | None = None
+    draws: tuple[Draw, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The answer to asking for a hold: the hold, or None and why not."""
+
+    hold: Hold | None
+    remaining: Decimal
+    reason: Refusal | None = None
+    budget: RefusedBudget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What settling or releasing a hold took: `settled` in all, `uncovered` of it beyond hold and balance."""
+
+    settled: Decimal
+    uncovered: Decimal
+    remaining: Decimal
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What a customer can spend at `as_of`, and what has been granted, spent and has expired so far."""
+    """What a customer can spend at `as_of`, and what has been granted, spent and has expired so far.
+
+    `available` is everybody's: the customer's own credits and what was given to its entities; `shared` only the
+    former."""
 
     available: Decimal
     granted: Decimal
@@ -114,3 +263,7 @@ class Balance:
     expired: Decimal
     account_id: UUID | None
     as_of: datetime
+    shared: Decimal = ZERO
+    held: Decimal = ZERO
+    receivable: Decimal = ZERO
+    credit_system: str = field(default=DEFAULT_CREDIT_SYSTEM)

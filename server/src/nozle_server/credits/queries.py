@@ -1,28 +1,56 @@
 """Use cases that only look at credits."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal, localcontext
 from uuid import UUID
 
-from nozle_server.core.rounding import EXACT
-from nozle_server.credits import burndown, store
-from nozle_server.credits.model import DEFAULT_CREDIT_SYSTEM, Balance, Entry
+from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
+from nozle_server.credits import book_store, store
+from nozle_server.credits.book import Book
+from nozle_server.credits.model import ZERO, Balance, Entry, EntryType
+from nozle_server.customers.queries import unknown_customer
 from nozle_server.infra.database import Tx
 
 
+async def find_book(
+    tx: Tx,
+    *,
+    org_id: UUID,
+    customer: str,
+    now: datetime,
+    credit_system: str = DEFAULT_CREDIT_SYSTEM,
+    entities: Iterable[str] = (),
+) -> Book | None:
+    """An account as it stands at `now`, to look at: what is over has ended in it, whether that is written yet or not.
+    None when the customer never had credits; NotFound when it is nobody's id."""
+    [loaded] = await book_store.load(tx, org_id, [(customer, credit_system, entities)])
+    if not loaded.known:
+        raise unknown_customer()
+    if loaded.book is not None:
+        loaded.book.advance(now)
+    return loaded.book
+
+
 async def get_balance(
-    tx: Tx, *, org_id: UUID, customer_id: UUID, now: datetime, credit_system: str = DEFAULT_CREDIT_SYSTEM
+    tx: Tx, *, org_id: UUID, customer: str, now: datetime, credit_system: str = DEFAULT_CREDIT_SYSTEM
 ) -> Balance:
-    """What the customer can spend at `now`: grants whose time is over do not count, whether written off yet or not."""
-    account = await store.find_account(tx, org_id, customer_id, credit_system)
-    if account is None:
-        zero = Decimal(0)
-        return Balance(zero, zero, zero, zero, None, now)
-    available = burndown.available(await store.list_live_grants(tx, org_id, account.id), now)
-    with localcontext(EXACT):
-        # What has passed its time but is not written off yet has expired all the same.
-        expired = account.granted - account.consumed - account.voided - available
-    return Balance(available, account.granted, account.consumed, expired, account.id, now)
+    """What the customer, by the merchant's id, can spend at `now`. NotFound when it is nobody's."""
+    book = await find_book(tx, org_id=org_id, customer=customer, now=now, credit_system=credit_system)
+    if book is None:
+        return Balance(ZERO, ZERO, ZERO, ZERO, None, now, credit_system=credit_system)
+    totals = book.totals
+    return Balance(
+        available=book.balance,
+        granted=totals[EntryType.GRANT],
+        consumed=totals[EntryType.DEDUCT],
+        expired=totals[EntryType.EXPIRE],
+        account_id=book.account.id,
+        as_of=now,
+        shared=book.available(),
+        held=totals[EntryType.HOLD],
+        receivable=book.receivable,
+        credit_system=credit_system,
+    )
 
 
 async def list_transactions(
@@ -35,10 +63,10 @@ async def list_transactions(
     credit_system: str = DEFAULT_CREDIT_SYSTEM,
 ) -> tuple[list[Entry], int | None]:
     """A page of an account's entries, newest first, and where the next page starts (None: there is none)."""
-    account = await store.find_account(tx, org_id, customer_id, credit_system)
-    if account is None:
+    account_id = await store.find_account_id(tx, org_id, customer_id, credit_system)
+    if account_id is None:
         return [], None
-    entries = await store.list_entries(tx, org_id, account.id, before=before, limit=limit + 1)
+    entries = await store.list_entries(tx, org_id, account_id, before=before, limit=limit + 1)
     if len(entries) <= limit:
         return entries, None
     return entries[:limit], entries[limit - 1].sequence

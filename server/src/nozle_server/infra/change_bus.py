@@ -41,6 +41,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """A change and the id of its row in the outbox."""
+
+    id: UUID
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Something may have been missed: whoever keeps copies drops them all."""
 
@@ -49,16 +57,12 @@ class ChangeBus(Protocol):
     async def publish(self, tx: Tx, change: Change) -> None:
         """Announce a change; it is told when `tx` commits, and never if it does not."""
 
+    @property
+    def origin(self) -> UUID:
+        """What this process signs its rows of the outbox with."""
+
     def subscribe(self) -> AsyncIterator[Change | Gap]:
         """Everything from now on, beginning with a Gap."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """What `publish` tells its own process after the commit."""
-
-    id: UUID
-    change: Change
 
 
 class PostgresChangeBus:
@@ -68,13 +72,21 @@ class PostgresChangeBus:
         self._subscriptions: WeakSet[Subscription[Change | Gap]] = WeakSet()
         self._heard: OrderedDict[UUID, None] = OrderedDict()
         self._seen: str | None = None
+        self._origin = new_id()
         self._wake_ups = WakeUps(database.url, CHANNEL)
-        database.on_commit(self._committed)
+        for each in {database, database.reserve}:
+            each.on_commit(self._committed)
+            each.on_doubt(self._tell_gap)
+
+    @property
+    def origin(self) -> UUID:
+        """As `ChangeBus.origin`."""
+        return self._origin
 
     async def publish(self, tx: Tx, change: Change) -> None:
         """As `ChangeBus.publish`. The row's age is real time, whatever the organization's clock says."""
-        published = _Published(new_id(), change)
-        await later(tx, _insert, published)
+        published = Publication(new_id(), change)
+        await later(tx, _insert, (self.origin, published))
         tell_after_commit(tx, published)
 
     def subscribe(self) -> AsyncIterator[Change | Gap]:
@@ -88,7 +100,7 @@ class PostgresChangeBus:
         await self._wake_ups.run(self._read, on_connect=self._connected)
 
     def _committed(self, facts: Sequence[object]) -> None:
-        published = [fact for fact in facts if isinstance(fact, _Published)]
+        published = [fact for fact in facts if isinstance(fact, Publication)]
         for each in published:
             self._tell(each.id, each.change)
         if published:
@@ -106,20 +118,22 @@ class PostgresChangeBus:
         Transactions commit in another order than they begin, so no number in the rows can say "up to here".
         The snapshot of the last look can: a row is new exactly when its transaction was not visible in it.
         A long transaction makes the next looks start further back, but delays nobody's news. A snapshot of
-        before a failover may mislead one look, and that one follows a gap.
+        before a failover may mislead one look, and that one follows a gap. What this process wrote it has heard
+        of at the commit; where the outcome of a commit was in doubt, a gap was told.
         """
         rows = await connection.fetch(
             """
             select look.snapshot, news.id, news.org_id, news.kind, news.subject, news.payload
             from (select pg_current_snapshot()::text as snapshot) as look
             left join outbox as news
-                on news.transaction >= pg_snapshot_xmin($1::text::pg_snapshot)
+                on news.origin is distinct from $3 and news.transaction >= pg_snapshot_xmin($1::text::pg_snapshot)
                 and not pg_visible_in_snapshot(news.transaction, $1::text::pg_snapshot)
             order by news.transaction, news.id
             limit $2
             """,
             self._seen,
             READ_LIMIT + 1,
+            self._origin,
         )
         self._seen = rows[0]["snapshot"]
         if len(rows) > READ_LIMIT:
@@ -144,14 +158,14 @@ class PostgresChangeBus:
             subscription.tell(Gap())
 
 
-async def _insert(tx: Tx, published: Sequence[_Published]) -> None:
+async def _insert(tx: Tx, published: Sequence[tuple[UUID, Publication]]) -> None:
     await tx.executemany(
         """
-        insert into outbox (org_id, id, kind, subject, payload, created_at)
-        values ($1, $2, $3, $4, $5, now())
+        insert into outbox (org_id, id, kind, subject, payload, origin, created_at)
+        values ($1, $2, $3, $4, $5, $6, now())
         """,
         [
-            (one.change.org_id, one.id, one.change.kind, one.change.subject, one.change.payload)
-            for one in published
+            (one.change.org_id, one.id, one.change.kind, one.change.subject, one.change.payload, origin)
+            for origin, one in published
         ],
     )

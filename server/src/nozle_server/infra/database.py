@@ -95,13 +95,23 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no
 class Database:
     """A pool of connections to one PostgreSQL database."""
 
-    def __init__(self, pool: asyncpg.Pool, url: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, url: str, reserve: "Database | None" = None) -> None:
+        """`reserve` are connections apart, for what must not wait behind anything else."""
         self._pool = pool
+        self.reserve = reserve or self
         self._commit_listeners: list[Callable[[Sequence[object]], None]] = []
+        self._doubt_listeners: list[Callable[[], None]] = []
         self.url = url
 
     @classmethod
-    async def connect(cls, url: str, *, connections: int) -> "Database":
+    async def connect(
+        cls, url: str, *, connections: int, reserve: int = 0, generic_plans: bool = False
+    ) -> "Database":
+        """A pool of at most so many connections; `reserve` more are kept apart, with generic plans.
+
+        With `generic_plans`, a statement is planned once a connection and not anew for its parameters: for those that
+        take arrays, whose plan does not depend on what is in them.
+        """
         pool = await asyncpg.create_pool(
             url,
             min_size=1,
@@ -116,11 +126,15 @@ class Database:
                 "idle_in_transaction_session_timeout": str(2 * STATEMENT_TIMEOUT_MS),
                 "timezone": "UTC",
                 "jit": "off",
+                **({"plan_cache_mode": "force_generic_plan"} if generic_plans else {}),
             },
         )
-        return cls(pool, url)
+        apart = await cls.connect(url, connections=reserve, generic_plans=True) if reserve else None
+        return cls(pool, url, apart)
 
     async def close(self) -> None:
+        if self.reserve is not self:
+            await self.reserve.close()
         await self._pool.close()
 
     @asynccontextmanager
@@ -151,7 +165,7 @@ class Database:
         """Several statements that only read, all of them seeing the database as it was at one moment."""
         async with (
             self.connection() as connection,
-            _transaction(connection, isolation="repeatable_read", readonly=True),
+            within_transaction(connection, isolation="repeatable_read", readonly=True),
         ):
             yield connection
 
@@ -162,16 +176,32 @@ class Database:
             facts: list[object] = []
             _facts_of[connection] = facts
             try:
-                async with _transaction(connection):
+                async with within_transaction(connection):
                     yield connection
+            except (*_UNAVAILABLE, asyncio.CancelledError):
+                self.doubt(facts)
+                raise
             finally:
                 del _facts_of[connection]
+        self.committed(facts)
+
+    def committed(self, facts: Sequence[object]) -> None:
+        """Tell the listeners what a statement made true that committed by itself."""
         for listener in self._commit_listeners if facts else ():
             listener(facts)
+
+    def doubt(self, facts: Sequence[object]) -> None:
+        """Tell the listeners that these facts may have become true: the connection was lost while they were."""
+        for listener in self._doubt_listeners if facts else ():
+            listener()
 
     def on_commit(self, listener: Callable[[Sequence[object]], None]) -> None:
         """Call `listener` with what each transaction told by `tell_after_commit`; it must not raise or wait."""
         self._commit_listeners.append(listener)
+
+    def on_doubt(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when nobody can say whether a transaction that told something has committed."""
+        self._doubt_listeners.append(listener)
 
     async def run(self, work: Callable[[Tx], Awaitable[T]], *, deadline_s: float | None = None) -> T:
         """Run `work` in a transaction of its own; again, up to three times in all, when the database asks for it.
@@ -191,8 +221,9 @@ class Database:
 
 
 @asynccontextmanager
-async def _transaction(connection: asyncpg.Connection, **options: Any) -> AsyncIterator[None]:
-    """asyncpg's own block, except that running out of time does not wait for a ROLLBACK (see `connection`)."""
+async def within_transaction(connection: asyncpg.Connection, **options: Any) -> AsyncIterator[None]:
+    """A transaction on a connection: asyncpg's own block, except that running out of time does not wait for a ROLLBACK
+    (see `Database.connection`)."""
     transaction = connection.transaction(**options)
     await transaction.start()
     try:

@@ -5,12 +5,13 @@ comes second waits at the insert until the first commits (and then reads its ans
 goes first).
 """
 
+import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from nozle_server.core.errors import Unavailable
-from nozle_server.infra.database import Tx
+from nozle_server.core.errors import Conflict, Unavailable
+from nozle_server.infra.database import TakenMeanwhile, Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +80,47 @@ async def store_answer(tx: Tx, claim: Claim, *, status: int, response: bytes) ->
         status,
         response,
     )
+
+
+async def find_answer(tx: Tx, claim: Claim) -> StoredAnswer | None:
+    """The answer of the call that had the key before; None when nobody had. For callers that keep the answer by
+    `keep_answer` at the end of the same transaction, having kept others out by a lock. Conflict for another request."""
+    row = await tx.fetchrow(
+        """select request_hash, status, response from idempotency_keys
+           where org_id = $1 and operation = $2 and key = $3""",
+        claim.org_id,
+        claim.operation,
+        claim.key,
+    )
+    if row is None:
+        return None
+    stored = StoredAnswer(row["request_hash"], row["status"], row["response"])
+    check_same_request(claim, stored)
+    return stored
+
+
+async def keep_answer(tx: Tx, claim: Claim, *, status: int, response: bytes, real_now: datetime) -> None:
+    """Keep the answer under its key; TakenMeanwhile when somebody else's has just been."""
+    kept = await tx.fetchval(
+        """
+        insert into idempotency_keys (org_id, operation, key, request_hash, status, response, ledger, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (org_id, operation, key) do nothing
+        returning true
+        """,
+        claim.org_id,
+        claim.operation,
+        claim.key,
+        claim.request_hash,
+        status,
+        response,
+        claim.ledger,
+        real_now,
+    )
+    if not kept:
+        raise TakenMeanwhile
+
+
+def check_same_request(claim: Claim, stored: StoredAnswer) -> None:
+    """The same key names the same intention: Conflict for another request under it."""
+    if not hmac.compare_digest(claim.request_hash, stored.request_hash):
+        raise Conflict("this Idempotency-Key was used for another request", code="idempotency_key_reused")

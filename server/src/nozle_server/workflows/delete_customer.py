@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from nozle_server.coupons import applied_store
+from nozle_server.credits.operations.grants import touch_accounts
 from nozle_server.customers.model import Customer
 from nozle_server.customers.operations import mark_deleted
 from nozle_server.customers.queries import lock_customer
@@ -51,6 +52,7 @@ async def delete_customer(tx: Tx, seams: Seams, *, org_id: UUID, external_id: st
     for wallet in await wallets_store.list_active(tx, org_id, customer.id):
         await terminate_wallet(tx, seams.change_bus, wallet=wallet, now=now)
     await delete_entities(tx, seams.change_bus, customer=customer, now=now)
+    await touch_accounts(tx, org_id, customer.id)
     deleted = await mark_deleted(tx, org_id=org_id, external_id=external_id, now=now)
     await seams.change_bus.publish(tx, Change(org_id, CUSTOMER_DELETED, str(customer.id)))
     return deleted

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import structlog
 
-from nozle_server.credits.operations import EXPIRE_GRANT, expire_grant
+from nozle_server.credits.book_store import RELEASE_HOLDS
+from nozle_server.credits.operations.grants import EXPIRE_GRANT, advance, expire_grant
 from nozle_server.identity import clock_store
 from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx, is_database_fault
@@ -164,6 +165,10 @@ async def _expire(tx: Tx, seams: Seams, item: DueItem) -> None:
     await expire_grant(tx, seams.change_bus, org_id=item.org_id, grant_id=item.subject_id, now=item.due_at)
 
 
+async def _release(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await advance(tx, seams.change_bus, org_id=item.org_id, account_id=item.subject_id, now=item.due_at)
+
+
 async def _close(tx: Tx, seams: Seams, item: DueItem) -> None:
     await close_period(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at)
 
@@ -216,6 +221,7 @@ async def _check_progress(tx: Tx, seams: Seams, item: DueItem) -> None:
 # its credits, wallets are topped up, drafts whose grace is over become final, then the invoices of what ended are made,
 # and the wallets that paid them looked after. Kinds that are not here belong to a newer release and are left to it.
 HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
+    RELEASE_HOLDS: _release,
     EXPIRE_GRANT: _expire,
     WALLET_EXPIRY: _expire_wallet,
     PERIOD_END: _close,

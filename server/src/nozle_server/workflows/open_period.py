@@ -6,7 +6,7 @@ from decimal import Decimal
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.rounding import EXACT
 from nozle_server.credits.model import GrantSource
-from nozle_server.credits.operations import grant_credits
+from nozle_server.credits.operations.grants import grant_credits
 from nozle_server.infra import due
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams

@@ -9,6 +9,7 @@ from nozle_server.catalog import plan_store
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.text import parse_id
 from nozle_server.coupons import applied_store
+from nozle_server.credits.operations.grants import touch_accounts
 from nozle_server.customers import store as customers_store
 from nozle_server.customers.drafts import CustomerDraft, to_changes
 from nozle_server.customers.model import Customer
@@ -37,6 +38,8 @@ async def upsert_core_customer(
     if before is not None and currency != before.currency:
         await _check_currency(tx, before, currency)
     customer = await upsert_customer(tx, org_id=org_id, changes=changes, now=now)
+    if before is not None and customer.timezone != before.timezone:
+        await touch_accounts(tx, org_id, customer.id)  # days and months of its budgets begin at other instants
     if draft.tax_codes is not UNSET:
         await set_customer_taxes(tx, org_id, customer.id, draft.tax_codes or ())
     kind = CUSTOMER_CREATED if before is None else CUSTOMER_UPDATED

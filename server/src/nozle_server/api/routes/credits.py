@@ -1,10 +1,12 @@
 """Credits: check and deduct, grants, balance, transactions."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
 import msgspec
 
+from nozle_server.api.deciding import decide_together, parse_code, refusal_json
 from nozle_server.api.endpoint import SEED, Amount, Call, CustomerData, Endpoint, Example, Mount, Scope
 from nozle_server.api.paging import Limit, from_cursor, to_cursor
 from nozle_server.api.shapes import ANY_OBJECT, BOOLEAN, INSTANT, NUMBER, STRING, array, optional, shape
@@ -12,9 +14,12 @@ from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import to_text
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import parse_id, parse_text
-from nozle_server.credits.model import Entry, GrantSource
-from nozle_server.credits.operations import check_and_deduct, grant_credits
+from nozle_server.credits.book import Book
+from nozle_server.credits.model import ZERO, Deduction, Entry, GrantSource, Refusal
+from nozle_server.credits.operations.grants import grant_credits
 from nozle_server.credits.queries import get_balance, list_transactions
+from nozle_server.credits.spending import Spending
+from nozle_server.credits.spending import deduct as spend
 from nozle_server.customers.queries import get_customer
 from nozle_server.metering.timestamps import parse_timestamp
 
@@ -28,6 +33,7 @@ class DeductBody(msgspec.Struct):
     credits: Amount
     feature: str | None = None
     entity_id: str | None = None
+    credit_system: str | None = None
 
 
 class GrantBody(msgspec.Struct):
@@ -49,18 +55,39 @@ async def deduct(call: Call) -> object:
     body: DeductBody = call.body
     if body.feature is None and call.mount is not Mount.ENGINE:
         raise InvalidInput("feature is required", details={"feature": ["value_is_mandatory"]})
-    amount = parse_amount(Decimal(body.credits), "credits", minimum=Decimal(0), exclusive=True)
-    deduction = await check_and_deduct(
-        call.tx,
-        call.services.seams.change_bus,
-        org_id=call.org_id,
-        customer=parse_id(body.customer_id, "customer_id"),
+    spending = Spending(
+        amount=parse_amount(Decimal(body.credits), "credits", minimum=ZERO, exclusive=True),
         feature=None if body.feature is None else parse_id(body.feature, "feature"),
-        amount=amount,
-        real_now=call.received_at,
-        entity_id=None if body.entity_id is None else parse_id(body.entity_id, "entity_id"),
+        entity=None if body.entity_id is None else parse_id(body.entity_id, "entity_id"),
     )
-    return {"allowed": deduction.allowed, "remaining": deduction.remaining}
+    return await decide_together(
+        call,
+        customer=parse_id(body.customer_id, "customer_id"),
+        decide=lambda book, now: deduct_from(book, spending, now),
+        to_json=_deduction_json,
+        feature=spending.feature,
+        entity=spending.entity,
+        credit_system=parse_code(body.credit_system),
+    )
+
+
+def deduct_from(book: Book | None, spending: Spending, now: datetime) -> Deduction:
+    """As `spending.deduct`, also where the customer never had credits."""
+    if book is None:
+        return Deduction(False, ZERO, reason=Refusal.INSUFFICIENT_CREDITS)
+    return spend(book, spending, now)
+
+
+def _deduction_json(deduction: Deduction) -> dict[str, object]:
+    if deduction.entry is not None:
+        return {
+            "allowed": True,
+            "remaining": deduction.remaining,
+            "transaction_id": to_text("txn", deduction.entry.id),
+        }
+    return {"allowed": False, "remaining": deduction.remaining} | refusal_json(
+        deduction.reason, deduction.budget
+    )
 
 
 async def grant(call: Call) -> object:
@@ -104,11 +131,12 @@ async def grant(call: Call) -> object:
 
 
 async def balance(call: Call) -> object:
-    customer = await get_customer(call.tx, call.org_id, call.path["id"])
-    found = await get_balance(call.tx, org_id=call.org_id, customer_id=customer.id, now=call.now)
+    found = await get_balance(call.tx, org_id=call.org_id, customer=call.path["id"], now=call.now)
     return {
-        "customer_id": customer.external_id,
+        "customer_id": call.path["id"],
         "balance": found.available,
+        "held_credits": found.held,
+        "receivable_credits": found.receivable,
         "granted_credits": found.granted,
         "consumed_credits": found.consumed,
         "expired_credits": found.expired,
@@ -159,7 +187,10 @@ ENDPOINTS = (
         summary="Take credits if the balance covers them",
         description=(
             "All or nothing, in one transaction under the account's row lock: never below zero, and with an"
-            " `Idempotency-Key` exactly once, for ever. A refusal is a 200 with `allowed: false` that takes nothing."
+            " `Idempotency-Key` exactly once, for ever. A refusal is a 200 with `allowed: false` that takes nothing; its"
+            " `reason` is insufficient_credits, budget_exceeded (then `budget` says which) or entity_inactive."
+            " `entity_id` names who of the customer's spends; `credit_system` on what, where it is not the default one"
+            " or the one that the feature belongs to."
         ),
         tag="Credits",
         body=DeductBody,
@@ -168,10 +199,15 @@ ENDPOINTS = (
         errors=(404,),
         idempotent=True,
         ledger=True,
-        own_clock=True,
+        transaction=False,
+        own_claims=True,
         example=Example(
             request={"customer_id": "cust_123", "feature": "code_completion", "credits": 5},
-            response={"allowed": True, "remaining": 95},
+            response={
+                "allowed": True,
+                "remaining": 95,
+                "transaction_id": "txn_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
+            },
         ),
     ),
     Endpoint(
@@ -233,6 +269,8 @@ ENDPOINTS = (
             response={
                 "customer_id": "cust_123",
                 "balance": 95,
+                "held_credits": 0,
+                "receivable_credits": 0,
                 "granted_credits": 100,
                 "consumed_credits": 5,
                 "expired_credits": 0,

@@ -13,7 +13,7 @@ from uuid import UUID
 from nozle_server.core.ids import new_id
 from nozle_server.core.rounding import EXACT
 from nozle_server.credits.model import EntryType, GrantSource
-from nozle_server.credits.operations import put_money, take_money
+from nozle_server.credits.operations.money import put_money, take_money
 from nozle_server.infra import watches
 from nozle_server.infra.change_bus import Change, ChangeBus
 from nozle_server.infra.database import Tx

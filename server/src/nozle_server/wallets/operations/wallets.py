@@ -16,7 +16,7 @@ from nozle_server.core.money import is_currency
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import parse_id
 from nozle_server.credits.model import EntryType
-from nozle_server.credits.operations import open_money_account, take_money
+from nozle_server.credits.operations.money import open_money_account, take_money
 from nozle_server.customers.model import Customer, CustomerChanges
 from nozle_server.customers.operations import upsert_customer
 from nozle_server.infra import due

@@ -38,6 +38,29 @@ async def find_account_id(tx: Tx, org_id: UUID, customer_id: UUID, credit_system
     return found
 
 
+async def list_account_ids(tx: Tx, org_id: UUID, customer_id: UUID) -> list[UUID]:
+    """A customer's accounts of credits, of whatever system."""
+    rows = await tx.fetch(
+        "select id from credit_accounts where org_id = $1 and customer_id = $2 and kind = 'credits' order by id",
+        org_id,
+        customer_id,
+    )
+    return [row["id"] for row in rows]
+
+
+async def list_parents(tx: Tx, org_id: UUID, account_id: UUID, entity_id: UUID) -> list[Grant]:
+    """The grants that an entity's allocations came from, where something of these is left."""
+    rows = await tx.fetch(
+        f"""select {_GRANT} from credit_grants where org_id = $1 and account_id = $2 and id in (
+                select parent_id from credit_grants
+                where org_id = $1 and account_id = $2 and entity_id = $3 and remaining > 0)""",
+        org_id,
+        account_id,
+        entity_id,
+    )
+    return [grant_from_row(row) for row in rows]
+
+
 async def find_grant(tx: Tx, org_id: UUID, grant_id: UUID) -> tuple[UUID, Grant] | None:
     """A grant and the account it belongs to."""
     row = await tx.fetchrow(

@@ -39,7 +39,9 @@ async def upsert_core_customer(
         await _check_currency(tx, before, currency)
     customer = await upsert_customer(tx, org_id=org_id, changes=changes, now=now)
     if before is not None and customer.timezone != before.timezone:
-        await touch_accounts(tx, org_id, customer.id)  # days and months of its budgets begin at other instants
+        await touch_accounts(
+            tx, org_id, customer.id
+        )  # days and months of its budgets begin at other instants
     if draft.tax_codes is not UNSET:
         await set_customer_taxes(tx, org_id, customer.id, draft.tax_codes or ())
     kind = CUSTOMER_CREATED if before is None else CUSTOMER_UPDATED

@@ -4,11 +4,12 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
@@ -251,6 +252,48 @@ async def test_a_signal_lets_answers_finish_and_ends_with_0(number: signal.Signa
     assert closed
     assert await program.wait() == 0
     assert await program.stdout.read() == b"bye\n"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a kept connection", "not yet accepted"])
+async def test_k01_whoever_was_on_the_way_when_the_server_is_told_to_leave_is_answered(known: bool) -> None:
+    """A request on a connection that was idle then, and one on a connection that waited to be accepted."""
+
+    async def app(_scope: object, _receive: object, send: Callable[[object], Awaitable[None]]) -> None:
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def receive(client: socket.socket) -> bytes:
+        received = b""
+        while b"\r\n\r\nok" not in received:
+            received += (chunk := await loop.sock_recv(client, 65_536))
+            assert chunk, "closed without an answer"
+        return received
+
+    loop = asyncio.get_running_loop()
+    stop, url = asyncio.Event(), loop.create_future()
+    serving = asyncio.create_task(
+        serve(app, host="127.0.0.1", port=0, stop=stop, on_listening=url.set_result)
+    )
+    address = "127.0.0.1", int((await url).rpartition(":")[2])
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    clients = [socket.create_connection(address) for _ in range(100)]
+    for client in clients:
+        client.setblocking(False)
+    if known:
+        for client in clients:
+            await loop.sock_sendall(client, request)
+            assert b"connection: close" not in await receive(client)
+        stop.set()
+        await asyncio.sleep(0.1)
+    stop.set()
+    for client in clients:
+        client.sendall(request)
+    for client in clients:
+        answer = await receive(client)
+        assert not known or b"connection: close" in answer
+        client.close()
+    await serving
 
 
 async def test_an_address_in_use_is_told_and_nothing_else_ends(

@@ -14,6 +14,7 @@ import traceback
 from contextlib import suppress
 
 from nozle_server import cli
+from nozle_server.cli import program  # noqa: F401 - read here once, not in every process
 
 
 def main() -> None:

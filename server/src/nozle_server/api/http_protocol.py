@@ -22,6 +22,9 @@ REQUEST_DEADLINE_S = 15.0
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 MAX_TRAILER_BYTES = 8 * 1024
+# How long a server that leaves keeps idle connections: a request may be on its way that was sent before its client could
+# have heard of it.
+LINGER_S = 0.25
 _UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 
 _MALFORMED = HttpError(400, "this is not an HTTP request we can read", code="malformed_http")
@@ -70,6 +73,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unfinished = True
         self._head_bytes = 0
         self._trailer_bytes = 0
+        self._leaving = False
         self._refusal = _MALFORMED
         self.parser = _Parser(self)  # type: ignore[assignment]  # it has all of the parser that uvicorn uses
 
@@ -133,12 +137,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError("head too large")
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         self._unfinished = False
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Answer what is under way and what still comes in a moment, each answer the connection's last; then close."""
+        self._leaving = True
+        if self._is_idle():
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's own sentence
         """Answer what never became a request, and close."""

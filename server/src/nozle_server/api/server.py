@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ from nozle_server.api.http_protocol import BoundedHttpProtocol
 KEEP_ALIVE_S = 30
 GRACE_S = 10
 BACKLOG = 2048
+LAST_ACCEPTED_S = 0.5
+"""A server that leaves goes on accepting until nobody waits, at most for so long."""
 
 _log = structlog.get_logger()
 
@@ -35,6 +38,18 @@ async def serve(
     With `stop` given, signals stay with the caller. Port 0 takes a free one; `on_listening` is told the URL.
     OSError when the address cannot be had.
     """
+    with listen(host, port) as listener:
+        await serve_on(listener, app, stop=stop, on_listening=on_listening)
+
+
+async def serve_on(
+    listener: socket.socket,
+    app: Callable[..., Any],
+    *,
+    stop: asyncio.Event | None = None,
+    on_listening: Callable[[str], None] | None = None,
+) -> None:
+    """As `serve`, on a socket that is bound."""
     config = uvicorn.Config(
         app,
         http=BoundedHttpProtocol,
@@ -54,9 +69,8 @@ async def serve(
     assert issubclass(config.http_protocol_class, HttpToolsProtocol), (
         "only httptools refuses smuggled requests"
     )
-    with _listen(host, port) as listener:
-        server = _Server(config, _url(listener), stop, on_listening)
-        await server.serve(sockets=[listener])
+    server = _Server(config, url_of(listener), stop, on_listening)
+    await server.serve(sockets=[listener])
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -91,6 +105,11 @@ class _Server(uvicorn.Server):
         if self._on_listening is not None:
             self._on_listening(self._url)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or ():
+            await _until_nobody_waits(listener)
+        await super().shutdown(sockets=sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         if self._stop is not None:
@@ -114,7 +133,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; OSError when the address cannot be had."""
     # Bound here and not by uvicorn, which answers an address in use by ending the process.
     [(family, _, _, _, address), *_] = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -122,6 +142,16 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
 
 
-def _url(listener: socket.socket) -> str:
+async def _until_nobody_waits(listener: socket.socket) -> None:
+    """Let the loop accept who has connected already: closing the socket would reset their connections."""
+    waiting = select.poll()
+    waiting.register(listener, select.POLLIN)
+    deadline = asyncio.get_running_loop().time() + LAST_ACCEPTED_S
+    while waiting.poll(0) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where it listens, for clients."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from nozle_server import bootstrap, serving
-from nozle_server.cli.shared import DatabaseOption, DataDirOption, run, say, settings_with
+from nozle_server import bootstrap
+from nozle_server.cli.shared import DatabaseOption, DataDirOption, run, run_server, say, settings_with
 from nozle_server.infra.logging import configure_logging
+from nozle_server.serving import development, production
 
 
 def serve(
@@ -19,7 +20,7 @@ def serve(
     """Serve the API, with its worker, until SIGTERM or Ctrl-C."""
     settings = settings_with(host=host, port=port, data_dir=data_dir, database_url=database_url)
     configure_logging(settings.log_level)
-    run(serving.serve(settings, notice=say))
+    run_server(production.serve(settings, notice=say))
 
 
 def dev(
@@ -31,18 +32,14 @@ def dev(
     """Serve with a test organization, the example catalog and the demonstration (what `make run` does)."""
     settings = settings_with(host=host, port=port, data_dir=data_dir, database_url=database_url)
     trace = os.environ.get("TRACE") or None
-    run(
-        serving.serve_for_development(
-            settings, trace=trace, demo=os.environ.get("DEMO", "1") != "0", notice=say
-        )
-    )
+    run_server(development.serve(settings, trace=trace, demo=os.environ.get("DEMO", "1") != "0", notice=say))
 
 
 def worker(data_dir: DataDirOption = None, database_url: DatabaseOption = None) -> None:
     """Run jobs only, without the API: a second process on one DATABASE_URL."""
     settings = settings_with(data_dir=data_dir, database_url=database_url)
     configure_logging(settings.log_level)
-    run(serving.work(settings, notice=say))
+    run_server(production.work(settings, notice=say))
 
 
 def migrate(data_dir: DataDirOption = None, database_url: DatabaseOption = None) -> None:

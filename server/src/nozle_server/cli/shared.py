@@ -16,6 +16,7 @@ from nozle_server.identity import queries as identity_queries
 from nozle_server.infra.database import Tx
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
+from nozle_server.serving.stopping import take_signals
 
 OrganizationOption = Annotated[
     str | None,
@@ -35,7 +36,13 @@ def settings_with(**flags: object) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command's coroutine to its end, on the event loop that the server uses."""
+    """Run a command's coroutine to its end, on the event loop that the server uses. A signal ends it."""
+    take_signals()
+    run_server(work)
+
+
+def run_server(work: Coroutine[Any, Any, None]) -> None:
+    """As `run`, for work that decides itself what signals mean to it."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(work)
 

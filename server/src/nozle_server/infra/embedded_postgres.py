@@ -18,7 +18,9 @@ import asyncio
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -41,6 +43,8 @@ __all__ = [
 
 WATCH_INTERVAL_S = 0.25
 LONGEST_RETRY_DELAY_S = 5.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -68,7 +72,7 @@ class EmbeddedPostgres:
         assert threading.current_thread() is threading.main_thread(), "PostgreSQL would die with this thread"
         self._wanted = True
         try:
-            self._place, self._binaries = await asyncio.to_thread(self._prepare)
+            self._place, self._binaries = await _in_thread(self._prepare)
             await self._launch()
         except BaseException:
             await self.stop()
@@ -150,6 +154,17 @@ class EmbeddedPostgres:
             log.info("postgres_cluster_made", cluster=str(place.cluster), version=binaries.version)
         self.notice = " ".join(notices) or None
         return place, binaries
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """`work` in a thread, and its end awaited also by who is cancelled meanwhile: the folder must not be let go of while
+    a thread still writes into it."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
 
 
 def find_running(path: Path) -> str | None:

@@ -1,32 +1,29 @@
-"""The long-running commands: serve, work, and serve for development."""
+"""`nozle-server dev`: serve with an organization whose keys are at hand, the example catalog, and the demonstration."""
 
 import asyncio
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nozle_server.api.app import build_app
-from nozle_server.api.server import serve as serve_http
-from nozle_server.bootstrap import Services, background, build_services, open_database
+from nozle_server.bootstrap import Services, build_services, open_database
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.errors import InvalidInput
 from nozle_server.identity.model import Mode
 from nozle_server.identity.queries import get_time
 from nozle_server.infra.data_directory import create_folder
-from nozle_server.infra.database import Tx
+from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
 from nozle_server.infra.yaml_file import read_yaml
+from nozle_server.serving.production import Notice, answer_requests
+from nozle_server.serving.stopping import Stop, Stopped, stop_signals
 from nozle_server.workflows.apply_catalog import apply_catalog, read_catalog
 from nozle_server.workflows.onboarding import open_organization
-
-Notice = Callable[[str], None]
 
 EXAMPLE_CATALOG = Path("examples") / "ai-saas.yaml"
 ENV_FILE = "dev.env"
@@ -34,52 +31,35 @@ ENV_FILE = "dev.env"
 _CAME_TO_ITS_END = (0, 1)
 
 
-async def serve(settings: Settings, *, notice: Notice) -> None:
-    """API and worker in one process, until SIGTERM or SIGINT."""
-    async with open_database(settings, notice=notice) as database:
-        services = build_services(database, settings, SystemClock())
-        async with background(services):
-            await serve_http(
-                build_app(services),
-                host=settings.host,
-                port=settings.port,
-                on_listening=lambda url: notice(f"Nozle is serving at {url}"),
-            )
-
-
-async def work(settings: Settings, *, notice: Notice) -> None:
-    """The worker alone, until SIGTERM or SIGINT."""
-    async with open_database(settings, notice=notice) as database:
-        services = build_services(database, settings, SystemClock())
-        async with background(services):
-            notice("working")
-            await _until_told_to_stop()
-
-
-async def serve_for_development(settings: Settings, *, trace: str | None, demo: bool, notice: Notice) -> None:
-    """Serve with a test organization whose keys stand in `dev.env`, the example catalog, and the demonstration."""
+async def serve(settings: Settings, *, trace: str | None, demo: bool, notice: Notice) -> None:
+    """Serve with a test organization whose keys stand in `dev.env`, until SIGTERM or SIGINT."""
     create_folder(settings.data_dir)
     log_path = settings.data_dir / "server.log"
     log_path.touch(mode=0o600)
     with log_path.open("ab", buffering=0) as log_file:
         configure_logging(settings.log_level, log_file)
-        async with open_database(settings, notice=notice) as database:
-            services = build_services(database, settings, SystemClock())
-            async with background(services):
-                await _serve_development(services, trace=trace, demo=demo, notice=notice, log_path=log_path)
+        with suppress(Stopped), stop_signals() as stop:
+            async with AsyncExitStack() as stack:
+                with stop.interrupts():
+                    database = await stack.enter_async_context(open_database(settings, notice=notice))
+                await _serve(
+                    database, settings, stop, trace=trace, demo=demo, notice=notice, log_path=log_path
+                )
 
 
-async def _serve_development(
-    services: Services, *, trace: str | None, demo: bool, notice: Notice, log_path: Path
+async def _serve(
+    database: Database,
+    settings: Settings,
+    stop: Stop,
+    *,
+    trace: str | None,
+    demo: bool,
+    notice: Notice,
+    log_path: Path,
 ) -> None:
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
-        serve_http(
-            build_app(services),
-            host=services.settings.host,
-            port=services.settings.port,
-            on_listening=listening.set_result,
-        )
+        answer_requests(database, settings, stop, on_listening=listening.set_result)
     )
     waited_for: set[asyncio.Future[Any]] = {serving, listening}
     await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
@@ -87,12 +67,13 @@ async def _serve_development(
         await serving  # raises why it could not listen
         return
     url = listening.result()
+    services = build_services(database, settings, SystemClock())
     environment = await _organization_for_development(services, url)
     await _apply_example(services, environment)
-    env_file = services.settings.data_dir / ENV_FILE
+    env_file = settings.data_dir / ENV_FILE
     notice(f"Nozle is serving at {url}\n  keys: . {env_file}\n  logs: {log_path}\n  docs: {url}/docs")
     if demo:
-        await _play_demonstration(services.settings, environment, trace, serving)
+        await _play_demonstration(settings, environment, trace, serving)
     if not serving.done():
         notice(
             f"\nServing at {url} until Ctrl-C.  Docs: {url}/docs  Keys: . {env_file}\n"
@@ -203,11 +184,3 @@ async def _play(
         with suppress(ProcessLookupError):
             player.send_signal(signal.SIGINT)
     return await playing
-
-
-async def _until_told_to_stop() -> None:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()

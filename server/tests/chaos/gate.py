@@ -8,6 +8,7 @@ async with Gate(installation) as gate:
 """
 
 import asyncio
+import re
 import struct
 import tempfile
 from contextlib import suppress
@@ -17,7 +18,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from chaos.harness import Installation
 
-_COMMAND_COMPLETE, _READY, _IDLE = ord("C"), ord("Z"), ord("I")
+_QUERY, _PARSE, _BIND = b"QPB"
+_COMMAND_COMPLETE, _READY, _IDLE = b"CZI"
+_WRITES = re.compile(rb"\b(insert|update|delete|commit)\b", re.IGNORECASE)
 
 
 class Gate:
@@ -43,7 +46,7 @@ class Gate:
         self._server.close()
 
     def hold(self) -> None:
-        """From now on the server does not hear that a transaction has ended; within one, it does."""
+        """From now on the server does not hear that something it wrote is committed; within the transaction, it does."""
         self._open.clear()
 
     def release(self) -> None:
@@ -59,9 +62,10 @@ class Gate:
         path = Path(where["host"][0], f".s.PGSQL.{where['port'][0]}")
         from_database, to_database = await asyncio.open_unix_connection(path)
         self._writers |= {to_server, to_database}
+        asked = _Asked()
         ways = [
-            asyncio.create_task(_pass_on(from_server, to_database)),
-            asyncio.create_task(self._answer(from_database, to_server)),
+            asyncio.create_task(self._ask(from_server, to_database, asked)),
+            asyncio.create_task(self._answer(from_database, to_server, asked)),
         ]
         # Whichever side goes first, the other one is told: a session whose server was killed must not live on.
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -72,28 +76,57 @@ class Gate:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Message by message: a type, a length that counts itself, a body."""
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: "_Asked") -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readexactly(4)  # the first message has no type
+            writer.write(head + await reader.readexactly(struct.unpack(">I", head)[0] - 4))
+            while True:
+                message = await _read_message(reader)
+                asked.note(message)
+                writer.write(message)
+                await writer.drain()
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: "_Asked"
+    ) -> None:
         ending: list[bytes] = []
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
-                head = await reader.readexactly(5)
-                (length,) = struct.unpack(">I", head[1:])
-                message = head + await reader.readexactly(length - 4)
-                if head[0] != _READY and (ending or head[0] == _COMMAND_COMPLETE):
+                message = await _read_message(reader)
+                if message[0] != _READY and (ending or message[0] == _COMMAND_COMPLETE):
                     ending.append(message)  # only what comes at the end tells whether it has committed
                     continue
-                if head[0] == _READY and message[5] == _IDLE and not self._open.is_set():
-                    self.held += 1
-                    await self._open.wait()
-                    self.held -= 1
+                if message[0] == _READY:
+                    if asked.to_write and message[5] == _IDLE and not self._open.is_set():
+                        self.held += 1
+                        await self._open.wait()
+                        self.held -= 1
+                    asked.to_write = False
                 writer.write(b"".join(ending) + message)
                 ending.clear()
                 await writer.drain()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
+class _Asked:
+    """What a session was asked for since it was last ready: to write or to commit, or only to read."""
+
+    def __init__(self) -> None:
+        self.to_write = False
+        self._writing: dict[bytes, bool] = {}
+
+    def note(self, message: bytes) -> None:
+        body = message[5:]
+        if message[0] == _QUERY:
+            self.to_write |= _WRITES.search(body) is not None
+        elif message[0] == _PARSE:
+            statement, _, text = body.partition(b"\0")
+            self._writing[statement] = _WRITES.search(text) is not None
+        elif message[0] == _BIND:
+            _portal, _, rest = body.partition(b"\0")
+            self.to_write |= self._writing.get(rest.partition(b"\0")[0], False)
+
+
+async def _read_message(reader: asyncio.StreamReader) -> bytes:
+    """A type, a length that counts itself, a body."""
+    head = await reader.readexactly(5)
+    return head + await reader.readexactly(struct.unpack(">I", head[1:])[0] - 4)

@@ -252,7 +252,7 @@ class Installation:
             assert time.monotonic() - began < within_s, f"the database did not come back within {within_s} s"
             await asyncio.sleep(0.05)
 
-    def last_words(self, characters: int = 3000) -> str:
+    def last_words(self, characters: int = 1000) -> str:
         """The ends of what was logged, for whoever has to find out what went wrong."""
         logs = [*sorted(self.folder.glob("*.log"))[-6:], self.data_dir / "postgres.log"]
         return "\n".join(

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 from uuid import uuid4
@@ -110,6 +111,14 @@ class Client:
     async def grant(self, customer: str, amount: object, **more: object) -> JsonObject:
         made: JsonObject = await self.post(f"/api/v1/credits/{customer}/grants", {"amount": amount, **more})
         return made
+
+    async def grant_for(self, customer: str, amount: object, lasting: timedelta, **more: object) -> bool:
+        """Credits that soon expire; False when the server was asked so late that their time was over."""
+        expires_at = (datetime.now(UTC) + lasting).isoformat().replace("+00:00", "Z")
+        body = {"amount": amount, "expires_at": expires_at, **more}
+        answer = await self.send("POST", f"/api/v1/credits/{customer}/grants", body)
+        assert answer.status == 200 or b"expires_at" in answer.body, answer.body
+        return answer.status == 200
 
     async def deduct(self, customer: str, credits: object, *, feature: str = "chat", **more: Any) -> Answer:
         return await self.send(

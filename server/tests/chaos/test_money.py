@@ -121,12 +121,13 @@ async def test_m13_credits_that_expire_while_they_are_deducted_are_spent_in_orde
         stop = datetime.now(UTC) + timedelta(seconds=2)
 
         async def keep_granting(customer: str, stop: datetime = stop) -> None:
-            while (now := datetime.now(UTC)) < stop:
-                more: dict[str, object] = {"priority": rng.choice([0, 50, 50, 60])}
+            while datetime.now(UTC) < stop:
+                amount, priority = rng.choice([1, 2, 5]), rng.choice([0, 50, 50, 60])
                 if rng.random() < 0.8:
-                    expires_at = now + timedelta(milliseconds=rng.randint(150, 900))
-                    more["expires_at"] = expires_at.isoformat().replace("+00:00", "Z")
-                await client.grant(customer, rng.choice([1, 2, 5]), **more)
+                    lasting = timedelta(milliseconds=rng.randint(150, 900))
+                    await client.grant_for(customer, amount, lasting, priority=priority)
+                else:
+                    await client.grant(customer, amount, priority=priority)
                 await asyncio.sleep(rng.uniform(0, 0.1))
 
         async def keep_deducting(customer: str, stop: datetime = stop) -> None:

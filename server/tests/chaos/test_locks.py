@@ -1,0 +1,90 @@
+"""Group M of reliability.md: a row that somebody holds stops whoever needs it, for a while, and nobody else."""
+
+import asyncio
+import random
+import time
+from decimal import Decimal
+
+import pytest
+
+from chaos.clients import Attempt, Client
+from chaos.harness import Installation
+from chaos.scale import is_large, scaled
+from world import Answer
+
+OTHERS = 20
+# More than the connections of both servers together.
+CROWD = 40
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        8,
+        pytest.param(
+            CROWD,
+            marks=pytest.mark.xfail(
+                reason="whoever waits for a row keeps a connection of the pool", strict=False
+            ),
+        ),
+    ],
+)
+async def test_m10_a_held_account_stops_its_own_customer_only(
+    installation: Installation, client: Client, rng: random.Random, waiting: int
+) -> None:
+    """A session of ours holds one account's row. Its customer is told 503 and when to come again, and nothing is taken;
+    the others are answered all the while.
+
+    Held for 3 s in `make test`, for 30 s in the large run.
+    """
+    others = [await client.a_customer(f"other-{n}", 1_000_000) for n in range(OTHERS)]
+    await client.a_customer("acme", 100)
+    hold_s = scaled(3, at_1000=30)
+    answered: list[float] = []
+    refusals: list[tuple[Answer, float]] = []
+    async with installation.session() as connection, connection.transaction():
+        await connection.execute(
+            """select 1 from credit_accounts a join customers c on c.org_id = a.org_id and c.id = a.customer_id
+               where c.org_id = $1 and c.external_id = 'acme' for update of a""",
+            installation.merchants[-1].org_id,
+        )
+        ends = time.monotonic() + hold_s
+
+        async def wait_for_the_row() -> None:
+            while (began := time.monotonic()) < ends - 2.5:
+                answer = await client.deduct("acme", 1)
+                refusals.append((answer, time.monotonic() - began))
+
+        async def go_on() -> None:
+            while (began := time.monotonic()) < ends:
+                answer = await client.deduct(rng.choice(others), Decimal("0.01"))
+                assert answer.status == 200, answer.body
+                answered.append(time.monotonic() - began)
+                await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(wait_for_the_row() for _ in range(waiting)), *(go_on() for _ in range(4)))
+        assert {answer.status for answer, _ in refusals} == {503}
+        assert all(answer.headers["retry-after"].isdigit() for answer, _ in refusals)
+    answered.sort()
+    p99, slowest = answered[len(answered) * 99 // 100], max(took for _, took in refusals)
+    print(
+        f"{len(answered)} others answered, p99 {p99 * 1000:.0f} ms; {len(refusals)} refusals within {slowest:.1f} s"
+    )
+    assert not is_large() or (p99 < 0.5 and slowest < 3.5)
+    assert await client.balance("acme") == 100
+    assert (await client.deduct("acme", 1)).json == {"allowed": True, "remaining": 99}
+
+
+async def test_m10_a_row_let_go_in_time_is_waited_for(
+    installation: Installation, client: Client, rng: random.Random
+) -> None:
+    """Who waits less than the limit is answered as if nobody had held the row."""
+    await client.a_customer("acme", 100)
+    async with installation.session() as connection, connection.transaction():
+        await connection.execute("select 1 from credit_accounts for update")
+        attempts = [Attempt("acme", Decimal("0.3")) for _ in range(8)]
+        calls = [asyncio.create_task(one.send(client)) for one in attempts]
+        await asyncio.sleep(rng.uniform(0.1, 0.6))
+        assert not any(call.done() for call in calls)
+    await asyncio.gather(*calls)
+    assert sorted(one.remaining for one in attempts) == [100 - Decimal("0.3") * n for n in range(8, 0, -1)]

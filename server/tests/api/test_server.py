@@ -46,7 +46,7 @@ async def port(calls: list[object]) -> AsyncIterator[int]:
     endpoints = (
         Endpoint(
             method="POST", path="/spend", handler=spend, scope=Scope.PUBLIC, summary="", tag="", body=Body,
-            transaction=False,
+            transaction=False, lane=True,
         ),
         Endpoint(method="GET", path="/slow", handler=slow, scope=Scope.PUBLIC, summary="", tag="", transaction=False),
     )  # fmt: skip

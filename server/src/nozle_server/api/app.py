@@ -19,6 +19,7 @@ from nozle_server.api.cors import Cors
 from nozle_server.api.edge import Edge, FalconEdge
 from nozle_server.api.endpoint import Endpoint
 from nozle_server.api.incoming import KEY, Incoming, Receive, Scope, Send
+from nozle_server.api.lane import Lane
 from nozle_server.api.pipeline import Pipeline
 from nozle_server.api.table import ENDPOINTS
 from nozle_server.api.table_rules import check_table, parameter_names
@@ -31,20 +32,26 @@ def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> 
     """Mount the endpoints; fails when the table contradicts itself. The log must be configured before."""
     check_table(endpoints)
     cors = Cors(services.settings.cors_allowed_origins)
-    edge = FalconEdge(Edge(cors, services.metrics))
-    router = falcon.asgi.App(middleware=[edge])
-    router.add_error_handler(Exception, edge.write_error)
-    router.add_error_handler(falcon.HTTPError, edge.write_error)
-    for template, resource in _resources(services, endpoints, cors).items():
+    edge = Edge(cors, services.metrics)
+    falcon_edge = FalconEdge(edge)
+    router = falcon.asgi.App(middleware=[falcon_edge])
+    router.add_error_handler(Exception, falcon_edge.write_error)
+    router.add_error_handler(falcon.HTTPError, falcon_edge.write_error)
+    lane = Lane(edge)
+    for template, resource in _resources(services, endpoints, cors, lane).items():
         router.add_route(template, resource)
-    return Application(router)
+    return Application(router, lane if services.settings.lane else None)
 
 
 class Application:
-    """Between the server and Falcon: keeps body and query to ourselves, hands on the raw path."""
+    """Between the server and Falcon: keeps body and query to ourselves, hands on the raw path.
 
-    def __init__(self, router: falcon.asgi.App[Request, Response]) -> None:
+    `lane` is for the server, which may answer by it what does not need all this.
+    """
+
+    def __init__(self, router: falcon.asgi.App[Request, Response], lane: Lane | None) -> None:
         self._router = router
+        self.lane = lane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -91,13 +98,18 @@ def _responder(pipeline: Pipeline) -> Callable[..., Awaitable[None]]:
     return respond
 
 
-def _resources(services: Services, endpoints: Sequence[Endpoint], cors: Cors) -> dict[str, _Resource]:
+def _resources(
+    services: Services, endpoints: Sequence[Endpoint], cors: Cors, lane: Lane
+) -> dict[str, _Resource]:
     resources: dict[str, _Resource] = {}
     for endpoint in endpoints:
         for mount in endpoint.mounts:
             template, parameters = _router_template(mount.value + endpoint.path)
             resource = resources.setdefault(template, _Resource(cors))
-            resource.add(endpoint.method, Pipeline(endpoint, mount, services, parameters))
+            pipeline = Pipeline(endpoint, mount, services, parameters)
+            resource.add(endpoint.method, pipeline)
+            if endpoint.lane:
+                lane.add(endpoint.method, mount.value + endpoint.path, pipeline)
     return resources
 
 

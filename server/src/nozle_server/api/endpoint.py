@@ -101,6 +101,7 @@ class Endpoint:
     facts, which saves the hot paths a round trip; `call.now` is not there then.
     With `own_claims` and without `transaction` the handler writes `call.claim` and the answer's bytes itself, in the
     transaction that makes the answer true, and a `Reply` with `raw` brings them.
+    `lane` lets plain requests skip the framework (`api/lane.py`): the same answers, sooner.
     `when_down` is for an endpoint that tells about the database: while that is down, a key known a moment ago still
     counts, and the 503 for any other key has these members beside the error.
     """
@@ -135,6 +136,7 @@ class Endpoint:
     snapshot: bool = False
     own_clock: bool = False
     own_claims: bool = False
+    lane: bool = False
     when_down: Mapping[str, object] | None = None
 
 

@@ -40,7 +40,7 @@ class _Parser:
 
     def __init__(self, protocol: "BoundedHttpProtocol") -> None:
         self._protocol = protocol
-        self._inner = self._fresh()
+        self._start_afresh()
 
     def feed_data(self, data: bytes) -> None:
         while True:
@@ -50,17 +50,18 @@ class _Parser:
             except httptools.HttpParserUpgrade as offered:
                 rest = data[offered.args[0] :]
                 head = self._protocol.head_without_upgrade()
-                self._inner = self._fresh()
+                self._start_afresh()
                 data = head + rest
 
-    def _fresh(self) -> httptools.HttpRequestParser:
-        parser = httptools.HttpRequestParser(self._protocol)
+    def _start_afresh(self) -> None:
+        self._inner = parser = httptools.HttpRequestParser(self._protocol)
         # As uvicorn sets it: an answer may go out although the client sends on after `Connection: close`.
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        return parser
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        # What uvicorn asks of a parser. Kept, because it asks some of it several times a request.
+        self.get_method = parser.get_method
+        self.get_http_version = parser.get_http_version
+        self.should_keep_alive = parser.should_keep_alive
+        self.should_upgrade = parser.should_upgrade
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -136,6 +137,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError("head too large")
+        self.start_request()
+
+    def start_request(self) -> None:
+        """Hand a request to the application: its head is complete, and within the bounds."""
         super().on_headers_complete()
         if self._leaving:
             self.cycle.keep_alive = False

@@ -20,6 +20,11 @@ class OneWriteTransport:
             self._held = data
             self._loop.call_soon(self._flush)
 
+    def write_at_once(self, data: bytes) -> None:
+        """Write what is whole already."""
+        held, self._held = self._held, b""
+        self._transport.write(held + data)
+
     def close(self) -> None:
         self._flush()
         self._transport.close()

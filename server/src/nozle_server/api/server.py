@@ -13,7 +13,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from nozle_server.api.http_protocol import BoundedHttpProtocol
+from nozle_server.api.lane import LaneProtocol
 
 KEEP_ALIVE_S = 30
 GRACE_S = 10
@@ -52,7 +52,7 @@ async def serve_on(
     """As `serve`, on a socket that is bound."""
     config = uvicorn.Config(
         app,
-        http=BoundedHttpProtocol,
+        http=LaneProtocol,
         ws="none",
         interface="asgi3",
         lifespan="off",

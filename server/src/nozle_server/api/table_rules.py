@@ -35,6 +35,7 @@ def check_table(endpoints: Sequence[Endpoint]) -> None:
         assert (endpoint.wrapped_key is None) == (endpoint.wrapped_body is None), (
             f"{name}: half a wrapped body"
         )
+        assert not (endpoint.lane and parameter_names(endpoint.path)), f"{name}: the lane knows whole paths"
         _check_customer_field(endpoint, name)
         for mount in endpoint.mounts:
             # Parameters by place, as the router sees them: their names do not keep two routes apart.

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     # Start even on a database that may lose what it acknowledged; said loudly at every start.
     allow_unsafe_durability: bool = Field(False, alias="NOZLE_ALLOW_UNSAFE_DURABILITY")
     database_connections: int = Field(16, alias="NOZLE_DATABASE_CONNECTIONS", ge=2, le=90)
+    # Off, every request goes through the framework: the same answers, later.
+    lane: bool = Field(True, alias="NOZLE_LANE")
     max_body_bytes: int = Field(2 * 1024 * 1024, alias="NOZLE_MAX_BODY_BYTES", ge=1024)
 
     @field_validator("public_url")

@@ -201,6 +201,7 @@ ENDPOINTS = (
         ledger=True,
         transaction=False,
         own_claims=True,
+        lane=True,
         example=Example(
             request={"customer_id": "cust_123", "feature": "code_completion", "credits": 5},
             response={

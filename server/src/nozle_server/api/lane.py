@@ -1,0 +1,167 @@
+"""The lane: plain requests for the hot endpoints, answered in the server's own parser, without ASGI and without Falcon.
+
+It holds no rules. It calls the same `Pipeline` and the same `Edge` as the framework does, and leaves to the framework every
+request that is not plain: one that does not come in a single read, offers or expects anything, ends its connection, or
+follows another that is not answered yet. `NOZLE_LANE=0` leaves it all to the framework; a test compares the two, byte by byte.
+
+To uvicorn, whose protocol this refines, an answer under way looks like one of its own (`_Exchange`): it queues behind it what
+else arrives, lets it finish when the server stops, and starts the keep-alive timer after it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from nozle_server.api.http_protocol import BoundedHttpProtocol
+from nozle_server.api.incoming import Incoming
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nozle_server.api.answer import Answer
+    from nozle_server.api.edge import Edge
+    from nozle_server.api.pipeline import Pipeline
+
+_NO_PARAMETERS: Mapping[str, str] = {}
+_WITHOUT_BODY = (204, 304)
+# As uvicorn refuses them.
+_NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Lane:
+    """Which endpoints may be answered by it, and the edge around them."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self._pipelines: dict[tuple[bytes, bytes], Pipeline] = {}
+
+    def add(self, method: str, path: str, pipeline: Pipeline) -> None:
+        self._pipelines[method.encode(), path.encode()] = pipeline
+
+    def find(self, method: bytes, url: bytes) -> Pipeline | None:
+        return self._pipelines.get((method, url.partition(b"?")[0]))
+
+
+class _Nothing:
+    """Stands in for the event by which uvicorn wakes an application that waits for more of a body."""
+
+    def set(self) -> None:
+        pass
+
+
+class _Exchange:
+    """One request being answered, with what uvicorn's protocol asks of its `RequestResponseCycle`."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
+
+    message_event = _Nothing()
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.keep_alive = True
+        self.response_complete = False
+
+
+class LaneProtocol(BoundedHttpProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lane: Lane | None = getattr(self.app, "lane", None)
+        # A plain request whose body is being read, and where it goes then; None while all is the framework's.
+        self._reading: tuple[Pipeline, Incoming] | None = None
+        self._body = b""
+
+    def start_request(self) -> None:
+        self._reading = self._take()
+        self._body = b""
+        if self._reading is None:
+            super().start_request()
+
+    def on_body(self, body: bytes) -> None:
+        if self._reading is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is None:
+            super().on_message_complete()
+            return
+        self._unfinished = False
+        pipeline, incoming = reading
+        incoming.body = self._body
+        exchange = _Exchange()
+        self.cycle = exchange  # type: ignore[assignment]
+        task = self.loop.create_task(self._answer(pipeline, incoming, exchange))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._reading is not None:
+            # The rest of the body may take its time, or never come: the framework knows what to say then.
+            self._reading = None
+            super().start_request()
+            if self._body:
+                super().on_body(self._body)
+
+    def _take(self) -> tuple[Pipeline, Incoming] | None:
+        """A request that is plain by its head, with the pipeline for it; None for all others."""
+        lane, parser = self._lane, self.parser
+        if lane is None or self._leaving or self.expect_100_continue or not self._is_idle():
+            return None
+        method = parser.get_method()
+        pipeline = lane.find(method, self.url)
+        if pipeline is None or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        url = httptools.parse_url(self.url)
+        incoming = Incoming(
+            method.decode(),
+            url.path.decode(),
+            url.query or b"",
+            self.headers,
+            client=self.client[0] if self.client else None,
+        )
+        return None if "transfer-encoding" in incoming.headers else (pipeline, incoming)
+
+    async def _answer(self, pipeline: Pipeline, incoming: Incoming, exchange: _Exchange) -> None:
+        assert self._lane is not None, "it took the request"
+        edge = self._lane.edge
+        try:
+            edge.begin(incoming)
+            answer = await pipeline.answer(incoming, _NO_PARAMETERS)
+            headers = edge.finish(incoming, answer)
+            if self.flow.write_paused:
+                await self.flow.drain()
+            if exchange.disconnected:
+                return
+            self.transport.write_at_once(self._response(answer, headers, exchange))  # type: ignore[attr-defined]
+        except BaseException:
+            self.transport.close()
+            raise
+        exchange.response_complete = True
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _response(self, answer: Answer, headers: dict[str, str], exchange: _Exchange) -> bytes:
+        if _NOT_IN_A_HEADER.search("".join(headers.values())):
+            raise ValueError("a header would end the head")
+        body = answer.body
+        if answer.status in _WITHOUT_BODY:
+            body = b""
+        else:
+            headers["content-length"] = str(len(body))
+        if headers.get("connection") == "close":
+            exchange.keep_alive = False
+        elif not exchange.keep_alive:
+            headers["connection"] = "close"
+        head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        first = b"".join([b"%s: %s\r\n" % header for header in self.server_state.default_headers])
+        return b"".join((STATUS_LINE[answer.status], first, head.encode("latin-1"), b"\r\n", body))

@@ -8,7 +8,8 @@ import pytest
 
 from nozle_server.core.errors import InvalidInput, NozleError
 from nozle_server.infra.yaml_file import read_yaml
-from nozle_server.workflows.apply_catalog import Difference, apply_catalog, read_catalog
+from nozle_server.workflows.apply_catalog import apply_catalog, read_catalog
+from nozle_server.workflows.catalog_difference import Difference
 from world import World
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "ai-saas.yaml"
@@ -237,6 +238,11 @@ async def test_a_plan_in_full_is_applied_once_and_compared_field_by_field(world:
         "fixed_charges": [
             {"add_on_code": "seat", "charge_model": "standard", "units": 3, "properties": {"amount": "10"}}
         ],
+        "credits": 5,
+        "credit_grants": [
+            {"credit_system": "credits", "amount": 7, "cadence": "month", "priority": 3},
+            {"credit_system": "credits", "amount": 1, "cadence": "lifetime"},
+        ],
     }
     await apply(world, {"plans": [plain]})
     for name, value in terms.items():
@@ -255,3 +261,47 @@ async def test_a_plan_in_full_is_applied_once_and_compared_field_by_field(world:
         wrong = misspelt if part == "minimum_commitment" else [misspelt]
         with pytest.raises(InvalidInput):
             await apply(world, {"plans": [{**plain, part: wrong}]})
+
+
+@pytest.mark.database
+async def test_credit_systems_and_rates_are_applied_before_the_plans_that_grant_them(world: World) -> None:
+    """A file brings its systems along; each difference of them is told, and twice is a no-op."""
+    system: dict[str, Any] = {"code": "gpu", "name": "GPU", "unit_name": "seconds", "features": ["render"]}
+    rate = {"metric": "tokens", "metric_amount": 1000, "credit_amount": 2}
+    plan = {"code": "pro", "interval": "monthly", "amount_cents": 1}
+    document: dict[str, Any] = {
+        "metrics": [{"code": "tokens", "name": "T", "aggregation_type": "sum_agg", "field_name": "n"}],
+        "credit_systems": [{**system, "rates": [rate]}],
+        "plans": [{**plan, "credit_grants": [{"credit_system": "gpu", "amount": "3600"}]}],
+    }
+    assert [(one.sign, one.kind) for one in await apply(world, document)] == [
+        ("+", "metric"),
+        ("+", "credit system"),
+        ("+", "plan"),
+    ]
+    assert await apply(world, document) == []
+    changes: dict[str, dict[str, Any]] = {
+        'features: ["render"] -> ["render","train"]': {"features": ["render", "train"]},
+        'description: null -> "Cards"': {"description": "Cards"},
+        'rate of tokens: {"metric_amount":"1000","credit_amount":"2"} -> null': {"rates": []},
+        'rate of tokens: {"metric_amount":"1000","credit_amount":"2"} -> {"metric_amount":"1000","credit_amount":"3"}': {
+            "rates": [{**rate, "credit_amount": 3}]
+        },
+    }
+    for line, change in changes.items():
+        changed = {"credit_systems": [{**system, "rates": [rate], **change}]}
+        [difference] = await apply(world, changed)
+        assert (difference.sign, difference.code, difference.changes) == ("~", "gpu", (line,))
+        assert await apply(world, changed) == []
+        await apply(world, document)
+    # Rates that are not said stay.
+    assert await apply(world, {"credit_systems": [system]}) == []
+    for wrong in (
+        {"credit_systems": [{**system, "rates": [rate, rate]}]},
+        {"credit_systems": [{**system, "unit": "s"}]},
+        {"credit_systems": [{**system, "rates": [{**rate, "credits": 1}]}]},
+        {"plans": [{**plan, "credit_grants": [{"credit_system": "gpu", "amonut": 1}]}]},
+        {"plans": [{**plan, "credits": 1, "credits_rollover": {"limits": 1}}]},
+    ):
+        with pytest.raises(InvalidInput):
+            await apply(world, wrong)

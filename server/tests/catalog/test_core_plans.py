@@ -118,6 +118,8 @@ async def test_a_plan_says_everything_back(world: World) -> None:
         "bill_charges_monthly": True,
         "bill_fixed_charges_monthly": True,
         "credits": 0,
+        "credits_rollover": None,
+        "credit_grants": [],
         "customers_count": 0,
         "active_subscriptions_count": 0,
         "draft_invoices_count": 0,

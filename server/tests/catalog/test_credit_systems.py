@@ -184,6 +184,21 @@ async def test_each_change_is_told(world: World) -> None:
     assert seen == sorted(set(seen))
 
 
+async def test_what_a_plan_grants_is_not_archived(world: World) -> None:
+    """422 while a plan can be taken, or is had, that grants it."""
+    await a_system(world)
+    await world.a_plan(credit_grants=[{"credit_system": "gpu", "amount": "5"}])
+    answer = await world.call("DELETE", f"{PATH}/gpu")
+    assert (answer.status, answer.json["code"]) == (422, "credit_system_in_use")
+    await world.call("DELETE", "/core/api/v1/plans/pro")
+    assert (await world.call("DELETE", f"{PATH}/gpu")).status == 200
+    plan = {"code": "p", "interval": "monthly", "amount_cents": 0}
+    for system, code in (("gpu", "credit_system_archived"), ("none", "credit_system_not_found")):
+        grants = [{"credit_system": system, "amount": "5"}]
+        answer = await world.call("POST", "/core/api/v1/plans", {"plan": {**plan, "credit_grants": grants}})
+        assert answer.json["code"] == code
+
+
 # Rates.
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from nozle_server.api.routes.taxes import taxes_json_by_code
 from nozle_server.catalog import add_on_store, feature_store, plan_store
 from nozle_server.catalog.charge_models import charge_model_name, to_properties
+from nozle_server.catalog.credit_model import Rollover
 from nozle_server.catalog.model import (
     Charge,
     ChargeFilter,
@@ -24,6 +25,7 @@ from nozle_server.catalog.model import (
 )
 from nozle_server.catalog.operations.entitlements import privileges_of
 from nozle_server.catalog.plan_terms import BILLABLE_MONTHLY
+from nozle_server.core.numbers import to_plain
 from nozle_server.infra.database import Tx
 
 Json = dict[str, object]
@@ -95,7 +97,7 @@ def plan_json(plan: Plan, version: PlanVersion, around: Surroundings) -> Json:
         "trial_period": version.trial_days or None,
         "bill_charges_monthly": version.bill_charges_monthly if monthly else None,
         "bill_fixed_charges_monthly": version.bill_fixed_charges_monthly if monthly else None,
-        "credits": version.credits,
+        **credits_json(version),
         "customers_count": use.customers,
         "active_subscriptions_count": use.active_subscriptions,
         "draft_invoices_count": use.draft_invoices,
@@ -118,6 +120,31 @@ def plan_json(plan: Plan, version: PlanVersion, around: Surroundings) -> Json:
         "created_at": plan.created_at,
         "updated_at": plan.updated_at,
     }
+
+
+def credits_json(version: PlanVersion) -> Json:
+    """What a version grants; `credits` is the short form of credits of the default system each period."""
+    return {
+        "credits": version.credits,
+        "credits_rollover": rollover_json(version.rollover),
+        "credit_grants": [
+            {
+                "credit_system": one.credit_system,
+                "amount": to_plain(one.amount),
+                "cadence": one.cadence,
+                "scope": one.scope,
+                "priority": one.priority,
+                "rollover": rollover_json(one.rollover),
+            }
+            for one in version.credit_grants
+        ],
+    }
+
+
+def rollover_json(rollover: Rollover | None) -> Json | None:
+    if rollover is None:
+        return None
+    return {"limit": None if rollover.limit is None else to_plain(rollover.limit)}
 
 
 def charge_json(charge: Charge, taxes: Taxes) -> Json:

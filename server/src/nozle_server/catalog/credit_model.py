@@ -6,8 +6,13 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
+from nozle_server.core.periods import Interval
+
 DEFAULT_CREDIT_SYSTEM = "credits"
 """Every organization has it from the start; it cannot be archived."""
+
+DEFAULT_PRIORITY = 50
+"""Of a grant; a lower number is spent earlier."""
 
 
 class SystemStatus(StrEnum):
@@ -54,3 +59,51 @@ class CreditRate:
 
     def holds_at(self, instant: datetime) -> bool:
         return self.effective_from <= instant and (self.effective_to is None or instant < self.effective_to)
+
+
+class Cadence(StrEnum):
+    """How often a plan grants: each period of its own, each month or year counted from the subscription's anchor, or once
+    in the life of a chain of subscriptions."""
+
+    PERIOD = "period"
+    MONTH = "month"
+    YEAR = "year"
+    LIFETIME = "lifetime"
+
+
+class GrantScope(StrEnum):
+    """Who gets it: the customer, or each of its entities."""
+
+    CUSTOMER = "customer"
+    ENTITY = "entity"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollover:
+    """What is left at the end of a period is carried into the next one, at most `limit` (None: all of it)."""
+
+    limit: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanGrant:
+    """Credits that a plan includes: `amount` of a system, which expire with the period that they are for."""
+
+    credit_system: str
+    amount: Decimal
+    cadence: Cadence = Cadence.PERIOD
+    scope: GrantScope = GrantScope.CUSTOMER
+    priority: int = DEFAULT_PRIORITY
+    rollover: Rollover | None = None
+
+    def interval(self, of_plan: Interval) -> Interval | None:
+        """How long what it grants lasts, in a plan of that interval; None: for ever."""
+        match self.cadence:
+            case Cadence.PERIOD:
+                return of_plan
+            case Cadence.MONTH:
+                return Interval.MONTHLY
+            case Cadence.YEAR:
+                return Interval.YEARLY
+            case Cadence.LIFETIME:
+                return None

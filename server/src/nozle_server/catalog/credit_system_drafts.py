@@ -34,3 +34,17 @@ class CreditRateDraft(msgspec.Struct, kw_only=True):
     metric_amount: Amount
     credit_amount: Amount
     effective_from: object = None
+
+
+class RateEntry(msgspec.Struct, kw_only=True):
+    """A rate in a catalog file: `metric_amount` units of the metric cost `credit_amount` credits."""
+
+    metric: str
+    metric_amount: Amount
+    credit_amount: Amount
+
+
+class CreditSystemEntry(CreditSystemDraft, kw_only=True):
+    """`credit_systems:` of a catalog file. `rates`, where they are said, are all that the system has."""
+
+    rates: list[RateEntry] | None = None

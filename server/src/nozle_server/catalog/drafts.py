@@ -194,6 +194,24 @@ class UsageThresholdDraft(msgspec.Struct, kw_only=True):
     recurring: bool | None = None
 
 
+class RolloverDraft(msgspec.Struct, kw_only=True):
+    """What is left at a period's end is carried into the next period, up to `limit`; all of it when that is null."""
+
+    limit: Amount | None = None
+
+
+class CreditGrantDraft(msgspec.Struct, kw_only=True):
+    """Credits that a plan includes. `cadence` is period (the plan's own), month, year or lifetime; `scope` is customer or
+    entity; a lower `priority` is spent earlier."""
+
+    credit_system: str
+    amount: Amount
+    cadence: str | None = None
+    scope: str | None = None
+    priority: int | None = None
+    rollover: RolloverDraft | None = None
+
+
 class PlanTerms(msgspec.Struct, kw_only=True):
     """What may be said about a plan. A change leaves alone what is not said; null means none, or the default. A list or a
     commitment that is null is not said, as with Lago: published clients send null for what they do not set."""
@@ -208,6 +226,8 @@ class PlanTerms(msgspec.Struct, kw_only=True):
     bill_charges_monthly: bool | UnsetType | None = UNSET
     bill_fixed_charges_monthly: bool | UnsetType | None = UNSET
     credits: Amount | UnsetType | None = UNSET
+    credits_rollover: RolloverDraft | UnsetType | None = UNSET
+    credit_grants: list[CreditGrantDraft] | UnsetType | None = UNSET
     tax_codes: list[str] | UnsetType | None = UNSET
     minimum_commitment: MinimumCommitmentDraft | UnsetType | None = UNSET
     charges: list[ChargeDraft] | UnsetType | None = UNSET

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from nozle_server.catalog.charge_models import ChargeModel
+from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM, PlanGrant, Rollover
 from nozle_server.core.periods import Interval
 
 
@@ -190,8 +191,9 @@ class UsageThreshold:
 class PlanVersion:
     """What a plan costs: immutable; its subscribers keep it when the plan gets another.
 
-    `amount_cents` is the fixed fee of one period in minor units; `credits` are granted each period. A version with
-    `overrides` belongs to a single subscription and is a changed copy of that version.
+    `amount_cents` is the fixed fee of one period in minor units; `credits` of the default system are granted each period,
+    with `rollover` of what is left of them, and `credit_grants` beside them. A version with `overrides` belongs to a
+    single subscription and is a changed copy of that version.
     """
 
     org_id: UUID
@@ -214,6 +216,16 @@ class PlanVersion:
     fixed_charges: tuple[FixedCharge, ...] = ()
     tax_codes: tuple[str, ...] = ()
     overrides: UUID | None = None
+    rollover: Rollover | None = None
+    credit_grants: tuple[PlanGrant, ...] = ()
+
+    @property
+    def all_credit_grants(self) -> tuple[PlanGrant, ...]:
+        """All that the version grants; `credits` are the short form of the first."""
+        if not self.credits:
+            return self.credit_grants
+        short = PlanGrant(DEFAULT_CREDIT_SYSTEM, self.credits, rollover=self.rollover)
+        return (short, *self.credit_grants)
 
     @property
     def usage_interval(self) -> Interval:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from nozle_server.catalog.charge_models import charge_model_name, parse_charge_model, to_properties
+from nozle_server.catalog.credit_model import Cadence, GrantScope, PlanGrant, Rollover
 from nozle_server.catalog.model import (
     Charge,
     ChargeFilter,
@@ -39,6 +40,8 @@ VERSION_NAMES = (
     "fixed_charges",
     "tax_codes",
     "overrides",
+    "rollover",
+    "credit_grants",
 )
 """The columns of a version, in the order of `version_values`."""
 
@@ -53,6 +56,8 @@ def version_values(version: PlanVersion) -> tuple[object, ...]:
         "minimum_commitment": _commitment_to_json(commitment) if commitment else None,
         "usage_thresholds": _thresholds_to_json(version.usage_thresholds),
         "tax_codes": list(version.tax_codes),
+        "rollover": _rollover_to_json(version.rollover),
+        "credit_grants": [_credit_grant_to_json(one) for one in version.credit_grants],
     }
     return tuple(shaped[name] if name in shaped else getattr(version, name) for name in VERSION_NAMES)
 
@@ -69,7 +74,43 @@ def version_from_row(row: Mapping[str, Any]) -> PlanVersion:
             "minimum_commitment": _commitment_from_json(commitment) if commitment else None,
             "usage_thresholds": tuple(_threshold_from_json(one) for one in row["usage_thresholds"]),
             "tax_codes": tuple(row["tax_codes"]),
+            "rollover": _rollover_from_json(row["rollover"]),
+            "credit_grants": tuple(_credit_grant_from_json(one) for one in row["credit_grants"]),
         }
+    )
+
+
+def _rollover_to_json(rollover: Rollover | None) -> dict[str, Any] | None:
+    if rollover is None:
+        return None
+    return {"limit": None if rollover.limit is None else to_plain(rollover.limit)}
+
+
+def _rollover_from_json(data: Mapping[str, Any] | None) -> Rollover | None:
+    if data is None:
+        return None
+    return Rollover(None if data["limit"] is None else Decimal(data["limit"]))
+
+
+def _credit_grant_to_json(grant: PlanGrant) -> dict[str, Any]:
+    return {
+        "credit_system": grant.credit_system,
+        "amount": to_plain(grant.amount),
+        "cadence": grant.cadence,
+        "scope": grant.scope,
+        "priority": grant.priority,
+        "rollover": _rollover_to_json(grant.rollover),
+    }
+
+
+def _credit_grant_from_json(data: Mapping[str, Any]) -> PlanGrant:
+    return PlanGrant(
+        credit_system=data["credit_system"],
+        amount=Decimal(data["amount"]),
+        cadence=Cadence(data["cadence"]),
+        scope=GrantScope(data["scope"]),
+        priority=data["priority"],
+        rollover=_rollover_from_json(data["rollover"]),
     )
 
 

@@ -15,6 +15,7 @@ from nozle_server.catalog.charge_terms import (
     check_cents,
     check_tax_codes,
 )
+from nozle_server.catalog.credit_grant_terms import build_credit_grants, change_rollover, check_credit_grants
 from nozle_server.catalog.drafts import (
     ChargeDraft,
     FixedChargeDraft,
@@ -116,7 +117,8 @@ def change_version(change: PlanChange, sold: Sold, *, base: PlanVersion, now: da
     monthly = interval in BILLABLE_MONTHLY
     _check_length(change.charges, "charges", MAX_CHARGES)
     _check_length(change.fixed_charges, "fixed_charges", MAX_CHARGES)
-    return replace(
+    credits = _amount(change.credits, base.credits, "credits")
+    version = replace(
         base,
         id=new_id(),
         version=base.version + 1,
@@ -125,7 +127,9 @@ def change_version(change: PlanChange, sold: Sold, *, base: PlanVersion, now: da
         currency=currency,
         amount_cents=check_cents(_required(change.amount_cents, base.amount_cents), "amount_cents"),
         pay_in_advance=kept(change.pay_in_advance, base.pay_in_advance, False),
-        credits=_amount(change.credits, base.credits, "credits"),
+        credits=credits,
+        rollover=change_rollover(change.credits_rollover, base.rollover, credits),
+        credit_grants=build_credit_grants(change.credit_grants, base.credit_grants),
         trial_days=_trial_days(change.trial_period, base.trial_days),
         invoice_display_name=parse_text(
             kept(change.invoice_display_name, base.invoice_display_name, None),
@@ -145,6 +149,8 @@ def change_version(change: PlanChange, sold: Sold, *, base: PlanVersion, now: da
         if change.fixed_charges is UNSET or change.fixed_charges is None
         else build_fixed_charges(change.fixed_charges, base.fixed_charges, sold.add_ons, now),
     )
+    check_credit_grants(version)
+    return version
 
 
 def overridden_version(

@@ -10,7 +10,8 @@ from nozle_server.core.clock import SystemClock
 from nozle_server.identity import queries as identity_queries
 from nozle_server.infra.database import Tx
 from nozle_server.infra.yaml_file import read_yaml
-from nozle_server.workflows.apply_catalog import Difference, apply_catalog, read_catalog
+from nozle_server.workflows.apply_catalog import apply_catalog, read_catalog
+from nozle_server.workflows.catalog_difference import Difference
 
 
 def apply(

@@ -143,6 +143,19 @@ async def take(tx: Tx, org_id: UUID, kind: str, due_at: datetime, subject_ids: S
     return [row["subject_id"] for row in rows]
 
 
+async def take_until(tx: Tx, org_id: UUID, kind: str, subject_id: UUID, until: datetime) -> list[datetime]:
+    """Take over what of one kind is due for a subject at or before `until`, to do it now; when each was due, in order."""
+    rows = await tx.fetch(
+        """delete from due_items where org_id = $1 and kind = $2 and subject_id = $3 and due_at <= $4
+           and parked_at is null returning due_at""",
+        org_id,
+        kind,
+        subject_id,
+        until,
+    )
+    return sorted(row["due_at"] for row in rows)
+
+
 async def finish(tx: Tx, item: DueItem) -> None:
     """The item is done, in the same transaction that did it."""
     await finish_all(tx, [item])

@@ -5,7 +5,7 @@ nothing the second time. Cost models have no code, so one is known by its name; 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -13,9 +13,15 @@ import msgspec
 
 from nozle_server.catalog import feature_store, metric_store, plan_store
 from nozle_server.catalog.charge_models import charge_model_name, to_properties
+from nozle_server.catalog.credit_model import Rollover
+from nozle_server.catalog.credit_system_drafts import (
+    CreditSystemEntry,
+    RateEntry,
+)
 from nozle_server.catalog.drafts import (
     ChargeDraft,
     ChargeFilterDraft,
+    CreditGrantDraft,
     FeatureDraft,
     FilterDraft,
     FixedChargeDraft,
@@ -23,6 +29,7 @@ from nozle_server.catalog.drafts import (
     MinimumCommitmentDraft,
     PlanDraft,
     PrivilegeDraft,
+    RolloverDraft,
     UsageThresholdDraft,
     all_tax_codes,
     kept,
@@ -33,7 +40,6 @@ from nozle_server.catalog.operations import features as feature_operations
 from nozle_server.catalog.operations import metrics as metric_operations
 from nozle_server.catalog.operations import plans as plan_operations
 from nozle_server.catalog.operations.entitlements import plan_entitlements
-from nozle_server.core import json
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.fields import read
 from nozle_server.core.numbers import to_plain
@@ -51,6 +57,8 @@ from nozle_server.costs.operations import (
 )
 from nozle_server.infra.database import Tx
 from nozle_server.taxes.queries import require_taxes
+from nozle_server.workflows.apply_credit_system import apply_credit_system
+from nozle_server.workflows.catalog_difference import Difference, changes_between
 
 
 class CatalogFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,29 +66,23 @@ class CatalogFile(msgspec.Struct, forbid_unknown_fields=True):
 
     metrics: list[MetricDraft] = []
     features: list[FeatureDraft] = []
+    credit_systems: list[CreditSystemEntry] = []
     plans: list[PlanDraft] = []
     cost_models: list[CostModelDraft] = []
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One object to create (`+`), change (`~`) or replace; `changes` are lines such as `amount_cents: 4900 -> 5900`."""
-
-    sign: str
-    kind: str
-    code: str
-    changes: tuple[str, ...] = ()
 
 
 def read_catalog(document: object) -> CatalogFile:
     """The file's content from plain YAML values; InvalidInput names the place of what is wrong."""
     if not isinstance(document, Mapping):
-        raise InvalidInput("the catalog file must be a mapping of metrics, features, plans and cost_models")
+        raise InvalidInput(
+            "the catalog file must be a mapping of metrics, features, credit_systems, plans and cost_models"
+        )
     _refuse_unknown_fields(document, CatalogFile, "")
     catalog = read(CatalogFile, document, what="catalog file")
     for what, codes in (
         ("metrics", [one.code for one in catalog.metrics]),
         ("features", [one.code for one in catalog.features]),
+        ("credit_systems", [one.code for one in catalog.credit_systems]),
         ("plans", [one.code for one in catalog.plans]),
         ("cost_models", [one.name for one in catalog.cost_models]),
     ):
@@ -96,18 +98,27 @@ _PARTS: Mapping[type[msgspec.Struct], Mapping[str, type[msgspec.Struct]]] = {
     CatalogFile: {
         "metrics": MetricDraft,
         "features": FeatureDraft,
+        "credit_systems": CreditSystemEntry,
         "plans": PlanDraft,
         "cost_models": CostModelDraft,
     },
     MetricDraft: {"filters": FilterDraft},
     FeatureDraft: {"privileges": PrivilegeDraft},
+    CreditSystemEntry: {"rates": RateEntry},
     PlanDraft: {
+        "credit_grants": CreditGrantDraft,
         "charges": ChargeDraft,
         "fixed_charges": FixedChargeDraft,
         "usage_thresholds": UsageThresholdDraft,
     },
     ChargeDraft: {"filters": ChargeFilterDraft},
     CostModelDraft: {"model_rates": ModelRateDraft, "tiers": CostTierDraft},
+}
+
+# Fields that are one mapping.
+_SINGLE: Mapping[type[msgspec.Struct], Mapping[str, type[msgspec.Struct]]] = {
+    PlanDraft: {"minimum_commitment": MinimumCommitmentDraft, "credits_rollover": RolloverDraft},
+    CreditGrantDraft: {"rollover": RolloverDraft},
 }
 
 
@@ -121,8 +132,8 @@ def _refuse_unknown_fields(value: object, kind: type[msgspec.Struct], place: str
             raise InvalidInput(
                 f"catalog file: {place or 'the file'} has no field {str(name)[:100]!r}", code="unknown_field"
             )
-    if kind is PlanDraft:
-        _refuse_unknown_fields(value.get("minimum_commitment"), MinimumCommitmentDraft, "minimum_commitment")
+    for name, part in _SINGLE.get(kind, {}).items():
+        _refuse_unknown_fields(value.get(name), part, name)
     for name, part in _PARTS.get(kind, {}).items():
         entries = value.get(name)
         inner = entries.values() if isinstance(entries, Mapping) else entries
@@ -137,6 +148,8 @@ async def apply_catalog(tx: Tx, *, org_id: UUID, catalog: CatalogFile, now: date
         differences += await _apply_metric(tx, org_id, metric, now)
     for feature in catalog.features:
         differences += await _apply_feature(tx, org_id, feature, now)
+    for system in catalog.credit_systems:
+        differences += await apply_credit_system(tx, org_id, system, now)
     for plan in catalog.plans:
         differences += await _apply_plan(tx, org_id, plan, now)
     differences += await _apply_cost_models(tx, org_id, catalog.cost_models, now)
@@ -149,7 +162,7 @@ async def _apply_metric(tx: Tx, org_id: UUID, draft: MetricDraft, now: datetime)
         await metric_operations.create_metric(tx, org_id=org_id, draft=draft, now=now)
         return [Difference("+", "metric", draft.code)]
     planned = metric_operations.plan_metric(draft, org_id=org_id, previous=previous, now=now)
-    changes = _changes(_metric_facts(previous), _metric_facts(planned))
+    changes = changes_between(_metric_facts(previous), _metric_facts(planned))
     if changes:
         await metric_operations.update_metric(tx, org_id=org_id, code=draft.code, draft=draft, now=now)
         return [Difference("~", "metric", draft.code, changes)]
@@ -162,7 +175,7 @@ async def _apply_feature(tx: Tx, org_id: UUID, draft: FeatureDraft, now: datetim
         await feature_operations.create_feature(tx, org_id=org_id, draft=draft, now=now)
         return [Difference("+", "feature", draft.code)]
     planned = await feature_operations.plan_feature(tx, draft, org_id=org_id, previous=previous, now=now)
-    changes = _changes(_feature_facts(previous), _feature_facts(planned))
+    changes = changes_between(_feature_facts(previous), _feature_facts(planned))
     if changes:
         await feature_operations.update_feature(tx, org_id=org_id, code=draft.code, draft=draft, now=now)
         return [Difference("~", "feature", draft.code, changes)]
@@ -189,7 +202,7 @@ async def _apply_plan(tx: Tx, org_id: UUID, draft: PlanDraft, now: datetime) -> 
         entitlements=wanted,
         metadata=kept(draft.metadata, previous.metadata, None),
     )
-    changes = _changes(_plan_facts(previous), _plan_facts(planned))
+    changes = changes_between(_plan_facts(previous), _plan_facts(planned))
     if changes:
         await plan_operations.update_plan(tx, org_id=org_id, code=draft.code, draft=draft, now=now)
         return [Difference("~", "plan", draft.code, changes)]
@@ -210,21 +223,9 @@ async def _apply_cost_models(
         elif not same_costs(previous, planned):
             await delete_cost_model(tx, org_id=org_id, cost_model_id=previous.id, now=now)
             await create_cost_model(tx, org_id=org_id, draft=draft, now=now)
-            changes = _changes(_cost_facts(previous), _cost_facts(planned))
+            changes = changes_between(_cost_facts(previous), _cost_facts(planned))
             differences.append(Difference("~", "cost model", planned.name, changes))
     return differences
-
-
-def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(
-        f"{name}: {_text(before.get(name))} -> {_text(after.get(name))}"
-        for name in {**before, **after}
-        if _text(before.get(name)) != _text(after.get(name))
-    )
-
-
-def _text(value: object) -> str:
-    return json.dumps(value).decode()
 
 
 def _metric_facts(metric: Metric) -> dict[str, object]:
@@ -272,6 +273,18 @@ def _price_facts(version: PlanVersion) -> dict[str, object]:
         "currency": version.currency,
         "pay_in_advance": version.pay_in_advance,
         "credits": to_plain(version.credits),
+        "credits_rollover": _rollover_facts(version.rollover),
+        "credit_grants": [
+            {
+                "credit_system": one.credit_system,
+                "amount": to_plain(one.amount),
+                "cadence": one.cadence,
+                "scope": one.scope,
+                "priority": one.priority,
+                "rollover": _rollover_facts(one.rollover),
+            }
+            for one in version.credit_grants
+        ],
         "invoice_display_name": version.invoice_display_name,
         "trial_period": to_plain(version.trial_days),
         "bill_charges_monthly": version.bill_charges_monthly,
@@ -307,6 +320,10 @@ def _price_facts(version: PlanVersion) -> dict[str, object]:
             "tax_codes": fixed.tax_codes,
         }
     return facts
+
+
+def _rollover_facts(rollover: Rollover | None) -> object:
+    return rollover and {"limit": None if rollover.limit is None else to_plain(rollover.limit)}
 
 
 def _charge_facts(charge: Charge) -> dict[str, object]:

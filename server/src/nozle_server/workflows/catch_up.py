@@ -4,7 +4,7 @@ A worker may be late. Whoever changes a subscription before it came by finds per
 beginning that has not begun; a change on top of them would bill the wrong plan for them.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from nozle_server.infra import due
@@ -13,7 +13,10 @@ from nozle_server.infra.seams import Seams
 from nozle_server.subscriptions import store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.workflows.close_period import INVOICE_PERIOD, close_period, invoice_period
+from nozle_server.workflows.grant_plan_credits import grant_overdue
 from nozle_server.workflows.start_subscription import begin, end_trial
+
+_TICK = timedelta(microseconds=1)
 
 
 async def catch_up(
@@ -31,6 +34,8 @@ async def catch_up(
                 await invoice_period(
                     tx, seams, org_id=org_id, subscription_id=subscription_id, ended_at=closed
                 )
+            in_period = min(now, subscription.current_period_end - _TICK)
+            await grant_overdue(tx, seams, subscription, until=in_period)
         if (
             subscription.status is Status.PENDING
             and subscription.started_at <= now

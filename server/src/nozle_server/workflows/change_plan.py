@@ -10,12 +10,10 @@ As Lago: https://getlago.com/docs/guide/subscriptions/upgrade-downgrade
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.errors import Conflict, RuleBroken
-from nozle_server.credits import store as credits_store
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
@@ -167,12 +165,11 @@ async def _upgrade(
 ) -> PlanChange:
     org_id = old.org_id
     new = lifecycle.following(old, version, at=now, name=name, ending_at=old.ending_at, now=now)
-    granted = await _granted(tx, old, version, now)
     final = await grace_days(tx, org_id, old.customer_id) == 0
     await store.terminate(tx, org_id, old.id, now, final=final)
     await store.insert(tx, new)
     await hand_over_events(tx, seams, old=old, to=new, at=now)
-    await open_period(tx, seams, new, version, now=now, begins=True, granted=granted)
+    await open_period(tx, seams, new, version, now=now, begins=True)
     await schedule_trial_end(tx, new, now=now)
     ended = await store.get(tx, org_id, old.id)
     credit = await credit_unused(tx, seams, ended, now=now)
@@ -197,16 +194,6 @@ def _billed(ended: Subscription, new: Subscription) -> Sequence[Billed]:
     if ended.started_at < new.started_at:
         billed.insert(0, Billed(ended, BillingReason.TERMINATING, replaced=True))
     return billed
-
-
-async def _granted(tx: Tx, old: Subscription, version: PlanVersion, now: datetime) -> Decimal:
-    """Credits that the plans of this chain gave in the billing period that runs."""
-    if version.credits <= 0:
-        return Decimal(0)
-    chain = await store.list_of_external_id(tx, old.org_id, old.external_id)
-    since = old.calendar(version.interval).period_at(now).start
-    prefixes = [f"plan:{one.id}:" for one in chain]
-    return await credits_store.granted_since(tx, old.org_id, old.customer_id, prefixes, since)
 
 
 async def _downgrade(

@@ -37,6 +37,7 @@ from nozle_server.workflows.close_period import (
     invoice_period,
 )
 from nozle_server.workflows.end_of_month import close_periods, invoice_periods
+from nozle_server.workflows.grant_plan_credits import PLAN_CREDITS, grant_when_due
 from nozle_server.workflows.open_period import PERIOD_END
 from nozle_server.workflows.start_subscription import SUBSCRIPTION_START, TRIAL_END, begin, end_trial
 from nozle_server.workflows.top_up_wallet import check_threshold, expire_wallet, run_interval_rule
@@ -181,6 +182,10 @@ async def _start(tx: Tx, seams: Seams, item: DueItem) -> None:
     await begin(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at)
 
 
+async def _grant_plan_credits(tx: Tx, seams: Seams, item: DueItem) -> None:
+    await grant_when_due(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at)
+
+
 async def _end_trial(tx: Tx, seams: Seams, item: DueItem) -> None:
     await end_trial(tx, seams, org_id=item.org_id, subscription_id=item.subject_id, now=item.due_at)
 
@@ -226,6 +231,7 @@ HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     WALLET_EXPIRY: _expire_wallet,
     PERIOD_END: _close,
     SUBSCRIPTION_START: _start,
+    PLAN_CREDITS: _grant_plan_credits,
     RECURRING_TOP_UP: _top_up,
     FINALIZE_INVOICE: _finalize,
     INVOICE_PERIOD: _invoice,

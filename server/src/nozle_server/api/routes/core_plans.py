@@ -149,6 +149,12 @@ _EXAMPLE: dict[str, object] = {
         }
     ],
     "minimum_commitment": {"amount_cents": 9900},
+    "credits": 1000,
+    "credits_rollover": {"limit": "500"},
+    "credit_grants": [
+        {"credit_system": "gpu", "amount": "3600", "cadence": "month"},
+        {"credit_system": "gpu", "amount": "60", "cadence": "lifetime"},
+    ],
 }
 _METADATA = shape(metadata=optional(ANY_OBJECT))
 _METADATA_EXAMPLE: dict[str, object] = {"metadata": {"team": "growth"}}

@@ -1,7 +1,8 @@
 """The price list, for pricing tables."""
 
 from nozle_server.api.endpoint import Call, Endpoint, Example, Mount, Scope
-from nozle_server.api.shapes import INTEGER, STRING, array, optional, shape
+from nozle_server.api.plan_forms import credits_json
+from nozle_server.api.shapes import ANY_OBJECT, INTEGER, NUMBER, STRING, array, optional, shape
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import Plan
 
@@ -32,6 +33,7 @@ def plan_row(plan: Plan) -> dict[str, object]:
         "amount_cents": version.amount_cents,
         "amount_currency": version.currency,
         "interval": version.interval,
+        **credits_json(version),
         "version": version.version,
         "is_current": True,
     }
@@ -44,6 +46,9 @@ _ROW = shape(
     amount_cents=INTEGER,
     amount_currency=STRING,
     interval=STRING,
+    credits=NUMBER,
+    credits_rollover=optional(ANY_OBJECT),
+    credit_grants=array(ANY_OBJECT),
 )
 _EXAMPLE = {
     "code": "pro",
@@ -52,6 +57,18 @@ _EXAMPLE = {
     "amount_cents": 9900,
     "amount_currency": "USD",
     "interval": "monthly",
+    "credits": 1000,
+    "credits_rollover": {"limit": "500"},
+    "credit_grants": [
+        {
+            "credit_system": "gpu",
+            "amount": "3600",
+            "cadence": "month",
+            "scope": "customer",
+            "priority": 50,
+            "rollover": None,
+        }
+    ],
     "version": 1,
     "is_current": True,
 }

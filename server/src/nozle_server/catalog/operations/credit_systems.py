@@ -67,21 +67,24 @@ async def change_credit_system(
 ) -> CreditSystem:
     """Change what is given and leave the rest; a system keeps its code. By its status it is archived, or active again."""
     before = await _lock(tx, org_id, code)
+    return await _store(tx, before, changed_system(before, change, now), now)
+
+
+def changed_system(before: CreditSystem, change: CreditSystemChange, now: datetime) -> CreditSystem:
+    """The system with what the change says otherwise. Null is the default, but for a status."""
     if change.code not in (UNSET, None, before.code):
         raise RuleBroken(
             "a credit system keeps its code", code="code_is_fixed", details={"code": ["value_is_fixed"]}
         )
-    features = kept(change.features, list(before.features), [])
-    changed = replace(
+    return replace(
         before,
         name=_name(kept(change.name, before.name, None), before.code),
         description=parse_text(kept(change.description, before.description, None), "description"),
         unit_name=_unit_name(kept(change.unit_name, before.unit_name, None)),
         status=_status(kept(change.status, str(before.status), str(before.status))),
-        features=_features(features),
+        features=_features(kept(change.features, list(before.features), [])),
         updated_at=now,
     )
-    return await _store(tx, before, changed, now)
 
 
 async def archive_credit_system(tx: Tx, *, org_id: UUID, code: str, now: datetime) -> CreditSystem:

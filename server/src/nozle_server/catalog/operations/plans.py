@@ -19,6 +19,7 @@ from nozle_server.catalog.drafts import (
     said,
 )
 from nozle_server.catalog.model import AddOn, Metric, Plan, PlanVersion
+from nozle_server.catalog.operations.credit_systems import require_active_systems
 from nozle_server.catalog.operations.entitlements import set_entitlements
 from nozle_server.catalog.plan_terms import (
     Sold,
@@ -229,6 +230,7 @@ async def _sold(tx: Tx, org_id: UUID, terms: PlanTerms | PlanOverrides, previous
     }
     if isinstance(terms, PlanTerms):
         charges, fixed_charges = terms.charges or (), terms.fixed_charges or ()
+        await require_active_systems(tx, org_id, [one.credit_system for one in terms.credit_grants or ()])
         codes = [one.metric_code for one in charges if one.metric_code]
         metrics.update(await metric_store.find_metrics(tx, org_id, codes))
         metric_ids |= {one.billable_metric_id for one in charges if one.billable_metric_id}

@@ -60,7 +60,7 @@ async def test_m04_a_key_has_one_effect_for_ever(
     assert len(bodies) == 1
     assert await _effects(client) == 1
 
-    for changed in (another, body | {"entity_id": "other"} if target == DEDUCT else body | {"priority": 1}):
+    for changed in (another, body | {"feature": "other"} if target == DEDUCT else body | {"priority": 1}):
         refused = await client.send("POST", target, changed, key="the key")
         assert refused.status in (409, 422)
     for wrong in ("k" * 256, "k" * 2000, "", " "):

@@ -160,11 +160,15 @@ async def _kill_the_database(
     victim = postmaster if kill % 2 == 0 else await _a_session(installation, rng)
     killed_at = time.monotonic()
     os.kill(victim, signal.SIGKILL)
+    back_s = await installation.until_database_answers()
     for server in installation.servers:
         while not await _deducts(client, server, customers[0], attempts):
             assert time.monotonic() - killed_at < 60, "the servers did not recover"
             await asyncio.sleep(0.05)
     waited_s = time.monotonic() - killed_at
+    print(
+        f"  {'session' if kill % 2 else 'postmaster'} killed: database back after {back_s:.1f} s, servers {waited_s:.1f} s"
+    )
     stop.set()
     await asyncio.gather(*callers)
     return waited_s, attempts

@@ -17,7 +17,7 @@ from chaos.clients import Attempt, Client, insist_on_all
 from chaos.harness import Installation
 from chaos.scale import scaled
 from nozle_server.credits.model import GrantSource
-from nozle_server.credits.operations import grant_credits
+from nozle_server.credits.operations.grants import grant_credits
 from nozle_server.identity.model import Mode
 from nozle_server.infra.change_bus import PostgresChangeBus
 from nozle_server.infra.database import Database

@@ -6,8 +6,8 @@
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## start the server and play the demonstration (PORT, NOZLE_DATA_DIR, TRACE=file.csv, DEMO=0)
-	@exec ./nozle run nozle-server dev
+run: ## start the server and play the demonstration (PORT, WORKERS, NOZLE_DATA_DIR, TRACE=file.csv, DEMO=0)
+	@$(if $(WORKERS),NOZLE_WORKERS=$(WORKERS)) exec ./nozle run nozle-server dev
 
 test: lint ## everything that must hold before a merge
 	@exec ./nozle run --dev pytest

@@ -18,6 +18,7 @@ from nozle_server.credits.group_commit import LANES, GroupCommit
 from nozle_server.entitlements.price_position import PricePositions
 from nozle_server.entitlements.queries import Economics
 from nozle_server.identity.key_cache import KeyCache
+from nozle_server.infra import job_queue
 from nozle_server.infra.change_bus import Change, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.durability import check_durability, check_version
@@ -37,6 +38,11 @@ log = structlog.get_logger()
 
 # Connections for deductions alone: as many batches at once as are left beside the lanes of accounts that wait for a lock.
 RESERVED = LANES + 2
+
+# Of each process besides: two that listen for news, and those of the job queue.
+LISTENING = 2 + job_queue.CONNECTIONS
+# For the commands beside a server, and for people who look.
+SPARE_CONNECTIONS = 20
 
 CACHES_RELOADED = "caches.reloaded"
 
@@ -107,11 +113,16 @@ async def open_database(settings: Settings, *, notice: Callable[[str], None]) ->
             url = settings.database_url
         await _check(url, settings, notice)
         await migrate(url)
-        database = await Database.connect(url, connections=settings.database_connections, reserve=RESERVED)
+        database = await connect(url, settings)
         stack.push_async_callback(database.close)
         async with database.connection() as connection:
             await ensure_event_partitions(connection, SystemClock().now().date())
         yield database
+
+
+async def connect(url: str, settings: Settings) -> Database:
+    """The pool of a serving process, on a database that is ready for it."""
+    return await Database.connect(url, connections=settings.database_connections, reserve=RESERVED)
 
 
 @asynccontextmanager
@@ -135,7 +146,7 @@ async def _start_embedded(stack: AsyncExitStack, settings: Settings, notice: Cal
     directory = DataDirectory(settings.data_dir)
     directory.lock()
     stack.callback(directory.release)
-    postgres = EmbeddedPostgres(directory)
+    postgres = EmbeddedPostgres(directory, connections=_connections_of(settings))
     await postgres.start()
     stack.push_async_callback(postgres.stop)
     if postgres.notice:
@@ -144,13 +155,25 @@ async def _start_embedded(stack: AsyncExitStack, settings: Settings, notice: Cal
     return postgres.url
 
 
+def _connections_of(settings: Settings) -> int:
+    """How many connections all processes of this server may want at once, and some to spare."""
+    processes = settings.workers + 1 if settings.workers > 1 else 1  # several leave the jobs to one more
+    return processes * (settings.database_connections + RESERVED + LISTENING) + SPARE_CONNECTIONS
+
+
 async def _check(url: str, settings: Settings, notice: Callable[[str], None]) -> None:
     connection = await asyncpg.connect(url)
     try:
         await check_version(connection)
         unsafe = await check_durability(connection)
+        allowed = int(await connection.fetchval("show max_connections"))
     finally:
         await connection.close()
+    if allowed < _connections_of(settings):
+        notice(
+            f"WARNING: under load this server may want {_connections_of(settings)} connections, and the database allows"
+            f" {allowed}: raise its max_connections, or lower NOZLE_WORKERS or NOZLE_DATABASE_CONNECTIONS."
+        )
     if not unsafe:
         return
     sentence = f"this database may lose what it acknowledged: {', '.join(unsafe)} off"
@@ -162,8 +185,11 @@ async def _check(url: str, settings: Settings, notice: Callable[[str], None]) ->
 
 
 @asynccontextmanager
-async def background(services: Services) -> AsyncIterator[None]:
-    """What runs beside the API: the change bus, the reactions to its news, the job queue."""
+async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[None]:
+    """What runs beside the API: the change bus, the reactions to its news, the job queue.
+
+    A process without `jobs` only wakes those that do them.
+    """
     queue = JobQueue(services.database)
 
     async def drain(org_id: UUID) -> None:
@@ -173,8 +199,11 @@ async def background(services: Services) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         await _in_background(stack, services.bus.run())
         await _in_background(stack, _react(services))
-        await _in_background(stack, queue.run())
-        stack.push_async_callback(queue.stop)
+        if jobs:
+            await _in_background(stack, queue.run())
+            stack.push_async_callback(queue.stop)
+        else:
+            await _in_background(stack, queue.wake_others())
         yield
 
 

@@ -1,25 +1,40 @@
-"""Counts and durations of requests, by route template: few labels, none of them from the request."""
+"""Counts and durations of requests, by route template: few labels, none of them from the request.
+
+A scraper asks one address and takes what it gets for one program, whose counters only rise. So of several workers
+(`serving/workers.py`) whichever is asked tells the sum of all, also of those that are no more.
+"""
+
+import os
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """What `/metrics` shows of this process. Others may register their own collectors in `registry`."""
+    """What `/metrics` shows of this server.
+
+    Others may register collectors of their own in `registry` (each worker tells what its collectors find: ask the database,
+    not the process), and instruments, such as a Counter or a Gauge with its `multiprocess_mode`, in `instruments`.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.instruments: CollectorRegistry | None = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # where prometheus-client has the numbers of all workers
+            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
+            self.instruments = None  # told by that collector already
         self._requests = Counter(
-            "nozle_api_requests", "Requests answered.", ("endpoint", "status"), registry=self.registry
+            "nozle_api_requests", "Requests answered.", ("endpoint", "status"), registry=self.instruments
         )
         self._durations = Histogram(
             "nozle_api_duration_seconds",
             "Time from a request's head to its answer.",
             ("endpoint",),
             buckets=_BUCKETS_S,
-            registry=self.registry,
+            registry=self.instruments,
         )
         # prometheus-client takes a lock to look a child up; we do so once for each.
         self._counters: dict[tuple[str, int], Counter] = {}

@@ -133,13 +133,13 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there; OSError when the address cannot be had."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket that listens there, beside others if they are all `shared`; OSError when the address cannot be had."""
     # Bound here and not by uvicorn, which answers an address in use by ending the process.
     [(family, _, _, _, address), *_] = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG, reuse_port=shared)
 
 
 async def _until_nobody_waits(listener: socket.socket) -> None:

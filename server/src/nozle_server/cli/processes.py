@@ -10,15 +10,23 @@ from nozle_server.cli.shared import DatabaseOption, DataDirOption, run, run_serv
 from nozle_server.infra.logging import configure_logging
 from nozle_server.serving import development, production
 
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Processes that answer requests; with more than one, another does the jobs."),
+]
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    workers: WorkersOption = None,
     data_dir: DataDirOption = None,
     database_url: DatabaseOption = None,
 ) -> None:
     """Serve the API, with its worker, until SIGTERM or Ctrl-C."""
-    settings = settings_with(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    settings = settings_with(
+        host=host, port=port, workers=workers, data_dir=data_dir, database_url=database_url
+    )
     configure_logging(settings.log_level)
     run_server(production.serve(settings, notice=say))
 
@@ -26,11 +34,14 @@ def serve(
 def dev(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    workers: WorkersOption = None,
     data_dir: DataDirOption = None,
     database_url: DatabaseOption = None,
 ) -> None:
     """Serve with a test organization, the example catalog and the demonstration (what `make run` does)."""
-    settings = settings_with(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    settings = settings_with(
+        host=host, port=port, workers=workers, data_dir=data_dir, database_url=database_url
+    )
     trace = os.environ.get("TRACE") or None
     run_server(development.serve(settings, trace=trace, demo=os.environ.get("DEMO", "1") != "0", notice=say))
 

@@ -11,6 +11,7 @@ from nozle_server.cli import catalog, due, keys, organizations, processes
 from nozle_server.core.errors import NozleError
 from nozle_server.infra.durability import UnsupportedPostgresError
 from nozle_server.infra.embedded_postgres import DataDirectoryInUse, EmbeddedPostgresError
+from nozle_server.serving.workers import WorkerFailed
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Billing for AI products, exact to the last digit."
@@ -28,6 +29,7 @@ _EXPECTED = (
     EmbeddedPostgresError,
     UnsafeDatabaseError,
     UnsupportedPostgresError,
+    WorkerFailed,
     OSError,
 )
 

@@ -43,6 +43,7 @@ __all__ = [
 
 WATCH_INTERVAL_S = 0.25
 LONGEST_RETRY_DELAY_S = 5.0
+FEWEST_CONNECTIONS = 100  # PostgreSQL's default
 
 T = TypeVar("T")
 
@@ -57,8 +58,9 @@ class EmbeddedPostgres:
     url: str
     connect_arguments: ConnectArguments
 
-    def __init__(self, data_directory: DataDirectory) -> None:
+    def __init__(self, data_directory: DataDirectory, *, connections: int = FEWEST_CONNECTIONS) -> None:
         self.notice = None
+        self._connections = max(connections, FEWEST_CONNECTIONS)
         self._folder = data_directory.path
         self._wanted = False
         self._postmaster: Postmaster | None = None
@@ -115,7 +117,9 @@ class EmbeddedPostgres:
     async def _launch(self) -> None:
         if not self._wanted:  # stop() was called while a thread prepared this
             return
-        self._postmaster = Postmaster(self._binaries, self._place, self._folder / "postgres.log")
+        self._postmaster = Postmaster(
+            self._binaries, self._place, self._folder / "postgres.log", connections=self._connections
+        )
         await self._postmaster.wait_until_ready()
         self.connect_arguments = self._place.connect_arguments()
         self.url = connection_url(self._place.socket_directory)

@@ -125,6 +125,14 @@ class JobQueue:
         finally:
             self._stopped.set()
 
+    async def wake_others(self) -> None:
+        """Instead of `run`, in a process that enqueues jobs and leaves them to others; until cancelled."""
+
+        async def look(connection: asyncpg.Connection) -> None:
+            await connection.fetchval("select 1")  # so that a dead connection shows itself
+
+        await self._wake_ups.run(look)
+
     async def stop(self) -> None:
         """Take no more jobs, and return when `run` has ended."""
         self._stopping.set()

@@ -20,10 +20,20 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 _encoder = msgspec.json.Encoder(enc_hook=repr, decimal_format="number")
 
 
-def configure_logging(level: str, stream: BinaryIO | None = None) -> None:
-    """Send our log and that of the libraries to `stream`, from `level` on."""
+def configure_logging(level: str, stream: BinaryIO | None = None, *, worker: str | None = None) -> None:
+    """Send our log and that of the libraries to `stream`, from `level` on; each line names the worker, if it is one."""
+
+    def add_worker(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
     structlog.configure(
-        processors=[_add_request_id, structlog.processors.format_exc_info, _render],
+        processors=[
+            *([add_worker] if worker else []),
+            _add_request_id,
+            structlog.processors.format_exc_info,
+            _render,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.BytesLoggerFactory(file=stream or sys.stderr.buffer),
         cache_logger_on_first_use=False,

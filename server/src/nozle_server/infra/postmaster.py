@@ -6,16 +6,14 @@
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
 
+from nozle_server.infra.child_process import dying_with_this_process
 from nozle_server.infra.data_directory import EmbeddedPostgresError
 from nozle_server.infra.postgres_binaries import PostgresBinaries, program_environment
 from nozle_server.infra.postgres_place import DATABASE, PORT, Place
@@ -30,13 +28,12 @@ READY_TIMEOUT_S = 300.0
 ANSWER_TIMEOUT_S = 5.0
 POLL_INTERVAL_S = 0.02
 LOG_ROTATED_AT_BYTES = 10_000_000
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Postmaster:
     """A PostgreSQL server, forked by the constructor; `wait_until_ready` tells when it answers."""
 
-    def __init__(self, binaries: PostgresBinaries, place: Place, log_file: Path) -> None:
+    def __init__(self, binaries: PostgresBinaries, place: Place, log_file: Path, *, connections: int) -> None:
         self._place = place
         self._log_file = log_file
         output = _open_log(log_file)
@@ -48,6 +45,7 @@ class Postmaster:
                     *("-D", str(place.cluster)),
                     *("-c", "listen_addresses="),
                     *("-c", f"port={PORT}"),
+                    *("-c", f"max_connections={connections}"),
                     *("-c", f"unix_socket_directories={place.socket_directory}"),
                     *("-c", "unix_socket_permissions=0700"),
                 ],
@@ -57,7 +55,7 @@ class Postmaster:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_this_process(),
+                preexec_fn=dying_with_this_process(signal.SIGINT),
                 **place.account.launch_options(),
             )
         finally:
@@ -134,23 +132,3 @@ def _open_log(path: Path) -> int:
     if path.exists() and path.stat().st_size > LOG_ROTATED_AT_BYTES:
         path.replace(path.with_name(f"{path.name}.1"))
     return os.open(path, flags, 0o600)
-
-
-def _die_with_this_process() -> Callable[[], None]:
-    """What the child does between fork and exec, where it must look nothing up.
-
-    The change of user, which clears the parent-death signal, is done by then; the parent may be dead already.
-    """
-    parent = os.getpid()
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def before_exec() -> None:
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # Python's handler would swallow the signal until the exec
-        if libc is not None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec

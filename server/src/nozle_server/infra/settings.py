@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, alias="DATABASE_URL")
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(8080, alias="PORT", ge=0, le=65535)
+    # Processes that answer requests; with more than one, another does the jobs.
+    workers: int = Field(1, alias="NOZLE_WORKERS", ge=1, le=64)
     # Where the world reaches this server; links to files begin with it.
     public_url: str | None = Field(
         None, alias="NOZLE_PUBLIC_URL", pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"

@@ -16,12 +16,13 @@ from nozle_server.core.errors import InvalidInput
 from nozle_server.identity.model import Mode
 from nozle_server.identity.queries import get_time
 from nozle_server.infra.data_directory import create_folder
-from nozle_server.infra.database import Database, Tx
+from nozle_server.infra.database import Tx
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
 from nozle_server.infra.yaml_file import read_yaml
 from nozle_server.serving.production import Notice, answer_requests
-from nozle_server.serving.stopping import Stop, Stopped, stop_signals
+from nozle_server.serving.stopping import Stopped, stop_signals
+from nozle_server.serving.workers import Workers
 from nozle_server.workflows.apply_catalog import apply_catalog, read_catalog
 from nozle_server.workflows.onboarding import open_organization
 
@@ -40,47 +41,58 @@ async def serve(settings: Settings, *, trace: str | None, demo: bool, notice: No
         configure_logging(settings.log_level, log_file)
         with suppress(Stopped), stop_signals() as stop:
             async with AsyncExitStack() as stack:
+                workers = (
+                    stack.enter_context(Workers(settings, log_file=log_file))
+                    if settings.workers > 1
+                    else None
+                )
                 with stop.interrupts():
                     database = await stack.enter_async_context(open_database(settings, notice=notice))
-                await _serve(
-                    database, settings, stop, trace=trace, demo=demo, notice=notice, log_path=log_path
+                listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+                serving = asyncio.create_task(
+                    answer_requests(
+                        database, settings, stop, workers=workers, on_listening=listening.set_result
+                    )
                 )
+                waited_for: set[asyncio.Future[Any]] = {serving, listening}
+                await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+                if not serving.done():
+                    services = build_services(database, settings, SystemClock())
+                    await _show(
+                        services,
+                        listening.result(),
+                        serving,
+                        trace=trace,
+                        demo=demo,
+                        notice=notice,
+                        log_path=log_path,
+                    )
+                await serving
+                notice("stopped")
 
 
-async def _serve(
-    database: Database,
-    settings: Settings,
-    stop: Stop,
+async def _show(
+    services: Services,
+    url: str,
+    serving: "asyncio.Task[None]",
     *,
     trace: str | None,
     demo: bool,
     notice: Notice,
     log_path: Path,
 ) -> None:
-    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(
-        answer_requests(database, settings, stop, on_listening=listening.set_result)
-    )
-    waited_for: set[asyncio.Future[Any]] = {serving, listening}
-    await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        await serving  # raises why it could not listen
-        return
-    url = listening.result()
-    services = build_services(database, settings, SystemClock())
+    """What a newcomer finds: an organization with something in it, where everything is, and the demonstration."""
     environment = await _organization_for_development(services, url)
     await _apply_example(services, environment)
-    env_file = settings.data_dir / ENV_FILE
+    env_file = services.settings.data_dir / ENV_FILE
     notice(f"Nozle is serving at {url}\n  keys: . {env_file}\n  logs: {log_path}\n  docs: {url}/docs")
     if demo:
-        await _play_demonstration(settings, environment, trace, serving)
+        await _play_demonstration(services.settings, environment, trace, serving)
     if not serving.done():
         notice(
             f"\nServing at {url} until Ctrl-C.  Docs: {url}/docs  Keys: . {env_file}\n"
             f'  curl -H "Authorization: Bearer $NOZLE_SECRET_KEY" {url}/api/v1/margin/summary'
         )
-    await serving
-    notice("stopped")
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,10 +111,10 @@ ENDPOINTS = (
         handler=metrics,
         scope=Scope.PUBLIC,
         mounts=(Mount.ROOT,),
-        summary="Metrics of this process",
+        summary="Metrics of this server",
         description=(
-            "Prometheus text format 0.0.4: requests and durations by route. Answers callers on the same"
-            " machine, and others with `Authorization: Bearer <NOZLE_METRICS_SECRET>`."
+            "Prometheus text format 0.0.4: requests and durations by route, of all workers together. Answers callers on"
+            " the same machine, and others with `Authorization: Bearer <NOZLE_METRICS_SECRET>`."
         ),
         tag="Utility",
         media_type=CONTENT_TYPE,

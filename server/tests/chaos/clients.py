@@ -22,6 +22,11 @@ class Lost(Exception):
     """No answer came: what was asked for may have happened or not."""
 
 
+def is_try_again(answer: Answer) -> bool:
+    """Whether nothing is said about what was asked for: busy, or another call with this key is under way."""
+    return answer.status == 503 or (answer.status == 409 and answer.code != "idempotency_key_reused")
+
+
 class Client:
     """Sends each call to one of the servers that run at the time, at random unless one is named."""
 
@@ -74,7 +79,7 @@ class Client:
             said: object
             try:
                 answer = await self.send(method, target, body, key=key)
-                if answer.status not in (409, 503):
+                if not is_try_again(answer):
                     return answer
                 said = answer
             except Lost as lost:
@@ -173,7 +178,7 @@ class Attempt:
             answer = await client.send("POST", "/api/v1/check-and-deduct", self.body, key=self.key, at=at)
         except Lost:
             return
-        if answer.status in (409, 503):
+        if is_try_again(answer):
             return
         assert answer.status == 200, f"{answer.status} {answer.body[:500]!r}"
         self.answer = answer

@@ -78,6 +78,32 @@ async def test_m04_a_key_has_one_effect_for_ever(
     assert await _effects(client) == 1
 
 
+async def test_m04_two_requests_that_race_for_one_key(client: Client, rng: random.Random) -> None:
+    """For different customers, by way of every server at once: one of them has the key, and the other has no effect."""
+    customers = ["acme", "bolt"]
+    for customer in customers:
+        await client.a_customer(customer, 1_000_000)
+    for race in range(1, scaled(10, at_1000=1000) + 1):
+        asked = [rng.choice(customers) for _ in range(8)]
+        answers = await asyncio.gather(
+            *(
+                client.send("POST", DEDUCT, deduction(customer, 1, "keyed"), key=f"race {race}")
+                for customer in asked
+            )
+        )
+        assert {answer.status for answer in answers} <= {200, 409, 422, 503}
+        winners = {who for who, answer in zip(asked, answers, strict=True) if answer.status == 200}
+        assert len(winners) <= 1
+        settled = {
+            who: await client.insist("POST", DEDUCT, deduction(who, 1, "keyed"), key=f"race {race}")
+            for who in customers
+        }
+        assert sorted(answer.status for answer in settled.values()) in ([200, 409], [200, 422])
+        assert all(settled[who].status == 200 for who in winners)
+        taken = [2_000_000 - await client.balance("acme") - await client.balance("bolt")]
+        assert taken == [race]
+
+
 @called
 async def test_m05_a_key_reused_before_the_first_call_commits(
     installation: Installation,

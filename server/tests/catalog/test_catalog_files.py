@@ -240,7 +240,13 @@ async def test_a_plan_in_full_is_applied_once_and_compared_field_by_field(world:
         ],
         "credits": 5,
         "credit_grants": [
-            {"credit_system": "credits", "amount": 7, "cadence": "month", "priority": 3},
+            {
+                "credit_system": "credits",
+                "amount": 7,
+                "cadence": "month",
+                "priority": 3,
+                "rollover": {"limit": "2.5"},
+            },
             {"credit_system": "credits", "amount": 1, "cadence": "lifetime"},
         ],
     }
@@ -252,6 +258,7 @@ async def test_a_plan_in_full_is_applied_once_and_compared_field_by_field(world:
         assert await apply(world, changed) == []
         [back] = await apply(world, {"plans": [plain]})
         assert len(back.changes) == 1, name
+    terms["credits_rollover"] = {"limit": 3}
     await apply(world, {"plans": [{**plain, **terms}]})
     [plan] = (await everything(world))["plans"]
     assert (plan["trial_period"], plan["fixed_charges"][0]["units"]) == (14, 3)

@@ -80,6 +80,15 @@ async def test_what_is_granted_is_versioned(world: World) -> None:
             "value_is_duplicated",
         ),
         ({"credits": 1, "credit_grants": [MONTHLY]}, "credit_grants", "value_is_duplicated"),
+        ({"credits_rollover": {}}, "credits_rollover", "value_is_invalid"),
+        ({"credits": 5, "credits_rollover": {"limit": 0}}, "credits_rollover", "value_is_out_of_range"),
+        ({"credits": 5, "credits_rollover": {"limit": "x"}}, "credits_rollover.limit", "invalid_amount"),
+        ({"credits": 5, "credits_rollover": 5}, "credits_rollover", "invalid_type"),
+        (
+            {"credit_grants": [{**MONTHLY, "cadence": "lifetime", "rollover": {}}]},
+            "rollover",
+            "value_is_invalid",
+        ),
         ({"credit_grants": [MONTHLY] * 51}, "credit_grants", "too_many"),
     ],
 )
@@ -98,3 +107,19 @@ async def test_a_month_and_a_period_of_a_longer_plan_are_not_the_same(world: Wor
     await world.post(PATH, {"plan": {**PLAN, "interval": "yearly", "credit_grants": grants}})
     answer = await world.call("PUT", f"{PATH}/pro", {"plan": {"interval": "monthly"}})
     assert answer.json["error_details"] == {"credit_grants": ["value_is_duplicated"]}
+
+
+async def test_a_rollover_is_versioned(world: World) -> None:
+    """Said, kept, changed and taken back; without credits there is nothing to carry."""
+    await world.post(PATH, {"plan": {**PLAN, "credits": 5, "credits_rollover": {"limit": 3}}})
+    assert (await change(world, credits=6))["credits_rollover"] == {"limit": "3"}
+    assert (await change(world, credits_rollover={"limit": "3.0"}))["version"] == 2
+    changed = await change(world, credits_rollover={"limit": None})
+    assert (changed["version"], changed["credits_rollover"]) == (3, {"limit": None})
+    assert (await change(world, credits_rollover=None))["credits_rollover"] is None
+    await change(world, credits_rollover={}, credit_grants=[{**MONTHLY, "cadence": "year", "rollover": {}}])
+    changed = await change(world, credits=0)
+    assert changed["credits_rollover"] is None
+    assert changed["credit_grants"][0]["rollover"] == {"limit": None}
+    first = await world.get(f"{PATH}/pro", version=1)
+    assert first["plan"]["credits_rollover"] == {"limit": "3"}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nozle_server.catalog.queries import get_plan
+from nozle_server.credits.operations.grants import advance
 from nozle_server.customers.queries import lock_customer
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.workflows.change_plan import change_plan
@@ -339,3 +340,190 @@ async def test_priorities_decide_what_is_spent_first(world: World) -> None:
     await world.turn("2026-02-01")
     # The five for ever went first, then two of the month; the rest of the month is gone.
     assert await world.balance("acme") == 10
+
+
+# What is left is carried over.
+
+
+async def carried(world: World, system: str = "credits") -> list[Row]:
+    return await grants(world, system, "rollover")
+
+
+async def test_what_is_left_is_carried_into_the_next_period_up_to_a_limit(world: World) -> None:
+    """It expires with that period and is not carried again; it is spent before what the period brings."""
+    await world.turn("2026-01-31")
+    await world.a_customer()
+    await world.a_plan(credits=100, credits_rollover={"limit": "30"})
+    await world.subscribe("acme", "pro")
+    await world.deduct("acme", 20)
+    await world.turn("2026-02-28")
+    assert await world.balance("acme") == 100 + 30
+    await world.deduct("acme", 25)
+    await world.turn("2026-03-31")
+    # 5 of January's are gone; of February's 100, 30 come along.
+    assert await world.balance("acme") == 100 + 30
+    await world.deduct("acme", "129.5")
+    await world.turn("2026-04-30")
+    assert await world.balance("acme") == Decimal("100.5")
+    await world.turn("2026-05-31")
+    assert await world.balance("acme") == 130
+    assert await carried(world) == [
+        ("30", "2026-02-28", "2026-03-31"),
+        ("30", "2026-03-31", "2026-04-30"),
+        ("0.5", "2026-04-30", "2026-05-31"),
+        ("30", "2026-05-31", "2026-06-30"),
+    ]
+    await audit(world)
+
+
+async def test_without_a_limit_all_of_it_is_carried(world: World) -> None:
+    """In any system, to the last digit; the clock turned over many periods at once: what was carried is not again."""
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await a_gpu_system(world)
+    amount = "0.000000000003"
+    await world.a_plan(credit_grants=[of(amount, system="gpu", priority=7, rollover={})])
+    await world.subscribe("acme", "pro")
+    await world.turn("2027-01-01")
+    assert [row[0] for row in await carried(world, "gpu")] == [amount] * 12
+    [row] = await world.fetch("select balance from credit_accounts where org_id = $1")
+    assert row["balance"] == Decimal("0.000000000006")
+    rows = await world.fetch("select distinct priority from credit_grants where org_id = $1")
+    assert [row["priority"] for row in rows] == [7]
+    await audit(world)
+
+
+async def test_carrying_over_is_one_step(world: World) -> None:
+    """No moment between: what expires, what is carried and what comes have one instant and one transaction."""
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await world.a_plan(credits=10, credits_rollover={"limit": None})
+    await world.subscribe("acme", "pro")
+    await world.turn("2026-02-01")
+    assert await world.transactions("acme") == [
+        ("grant", Decimal(10)),
+        ("expire", Decimal(10)),
+        ("grant", Decimal(10)),
+        ("grant", Decimal(10)),
+    ]
+    rows = await world.fetch(
+        "select count(distinct xmin::text) as n from ledger_entries where org_id = $1 and sequence > 1"
+    )
+    assert rows[0]["n"] == 1
+
+
+async def test_what_was_written_off_before_the_period_opened_is_carried_all_the_same(world: World) -> None:
+    """A deduction may come by before a late worker: it finds the old credits gone, and the renewal still carries them."""
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await world.a_plan(credits=10, credits_rollover={"limit": 4})
+    await world.subscribe("acme", "pro")
+    await world.deduct("acme", 3)
+    [account] = await world.fetch("select id from credit_accounts where org_id = $1")
+    late = instant("2026-02-01T00:00:05Z")
+
+    async def write_off(tx: Any) -> None:
+        bus = world.services.seams.change_bus
+        await advance(tx, bus, org_id=world.org_id, account_id=account["id"], now=late)
+
+    await world.database.run(write_off)
+    await world.turn("2026-02-01T00:00:06Z")
+    assert await carried(world) == [("4", "2026-02-01", "2026-03-01")]
+    assert await world.balance("acme") == 14
+    await audit(world)
+
+
+async def test_months_of_a_longer_plan_are_carried_at_their_own_boundaries(world: World) -> None:
+    """Through the year's end too, where month and year begin together."""
+    await world.turn("2026-11-15")
+    await world.a_customer()
+    await world.a_plan(interval="yearly", credits=50, credit_grants=[of(10, "month", rollover={"limit": 4})])
+    await world.assign("acme", "pro", "team")
+    await world.turn("2027-02-01")
+    assert await carried(world) == [
+        ("4", "2026-12-01", "2027-01-01"),
+        ("4", "2027-01-01", "2027-02-01"),
+        ("4", "2027-02-01", "2027-03-01"),
+    ]
+    assert await world.balance("acme") == 50 + 10 + 4
+    await audit(world)
+
+
+async def test_an_upgraded_period_is_carried_as_one(world: World) -> None:
+    """What both plans granted for it is left together, and the limit is of both."""
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await world.a_plan(code="starter", amount_cents=100, credits=10)
+    await world.a_plan(code="pro", amount_cents=900, credits=50, credits_rollover={"limit": 45})
+    await world.subscribe("acme", "starter")
+    await world.at("2026-01-16").change_plan("acme", "pro")
+    await world.deduct("acme", 2)
+    await world.turn("2026-02-01")
+    assert [row[0] for row in await carried(world)] == ["8", "37"]
+    assert await world.balance("acme") == 95
+    await audit(world)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"limit": 30}, {"limit": 20}, ["20"]),
+        ({"limit": 20}, {"limit": 30}, ["20"]),
+        ({"limit": None}, {"limit": 25}, ["25"]),
+        ({}, {}, ["50"]),
+        ({"limit": 30}, None, []),
+        (None, {"limit": 30}, []),
+    ],
+)
+async def test_a_downgrade_carries_what_both_plans_allow(
+    world: World, old: object, new: object, expected: Sequence[str]
+) -> None:
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await world.a_plan(code="pro", amount_cents=900, credits=50, credits_rollover=old)
+    await world.a_plan(code="starter", amount_cents=100, credits=10, credits_rollover=new)
+    await world.subscribe("acme", "pro")
+    await world.at("2026-01-10").change_plan("acme", "starter")
+    await world.turn("2026-02-01")
+    assert [row[0] for row in await carried(world)] == expected
+    await audit(world)
+
+
+async def test_an_end_carries_nothing(world: World) -> None:
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await world.a_plan(credits=50, credits_rollover={})
+    subscription = await world.subscribe("acme", "pro")
+    await world.at("2026-01-10").cancel(subscription, cancellation_policy="end_of_period")
+    await world.turn("2026-02-01")
+    assert await carried(world) == []
+    assert await world.balance("acme") == 0
+
+
+async def test_two_subscriptions_carry_each_their_own(world: World) -> None:
+    """The limit is of one subscription; other credits of the customer are not touched."""
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await world.a_plan(credits=10, credits_rollover={"limit": 6})
+    await world.assign("acme", "pro", "one")
+    await world.assign("acme", "pro", "two")
+    await world.grant("acme", 5, expires_at="2026-02-01T00:00:00Z")
+    await world.turn("2026-02-01")
+    assert [row[0] for row in await carried(world)] == ["6", "6"]
+    assert await world.balance("acme") == 32
+    await audit(world)
+
+
+async def test_a_new_version_with_a_rollover(world: World) -> None:
+    """It begins with the next period, so it carries from the one after."""
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await world.a_plan(credits=10)
+    await world.subscribe("acme", "pro")
+    change = {"credits_rollover": {"limit": 5}, "cascade_updates": True}
+    await world.call("PUT", "/core/api/v1/plans/pro", {"plan": change})
+    await world.turn("2026-02-01")
+    assert await world.balance("acme") == 10
+    await world.turn("2026-03-01")
+    assert await world.balance("acme") == 15
+    await audit(world)

@@ -93,7 +93,6 @@ def _credit_grant(draft: CreditGrantDraft) -> PlanGrant:
 def _rollover(draft: RolloverDraft | None, field: str) -> Rollover | None:
     if draft is None:
         return None
-    raise not_supported(field)
     if draft.limit is None:
         return Rollover(None)
     return Rollover(parse_amount(Decimal(draft.limit), field, minimum=_ZERO, exclusive=True))

@@ -84,6 +84,11 @@ class Rollover:
 
     limit: Decimal | None
 
+    def within(self, other: "Rollover") -> "Rollover":
+        """What both allow."""
+        limits = [one.limit for one in (self, other) if one.limit is not None]
+        return Rollover(min(limits, default=None))
+
 
 @dataclass(frozen=True, slots=True)
 class PlanGrant:

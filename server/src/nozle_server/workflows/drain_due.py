@@ -222,16 +222,17 @@ async def _check_progress(tx: Tx, seams: Seams, item: DueItem) -> None:
     await check_progress(tx, seams, org_id=item.org_id, watch_id=item.subject_id, now=item.due_at)
 
 
-# Of what falls due at one instant, in this order: the old period's credits end, every customer gets the new period and
-# its credits, wallets are topped up, drafts whose grace is over become final, then the invoices of what ended are made,
-# and the wallets that paid them looked after. Kinds that are not here belong to a newer release and are left to it.
+# Of what falls due at one instant, in this order: every customer gets the new period and its credits, into which what is left
+# of the old period's may be carried; then other credits end, wallets are topped up, drafts whose grace is over become final,
+# then the invoices of what ended are made, and the wallets that paid them looked after. Kinds that are not here belong to a
+# newer release and are left to it.
 HANDLERS: Mapping[str, Callable[[Tx, Seams, DueItem], Awaitable[None]]] = {
     RELEASE_HOLDS: _release,
-    EXPIRE_GRANT: _expire,
     WALLET_EXPIRY: _expire_wallet,
     PERIOD_END: _close,
     SUBSCRIPTION_START: _start,
     PLAN_CREDITS: _grant_plan_credits,
+    EXPIRE_GRANT: _expire,
     RECURRING_TOP_UP: _top_up,
     FINALIZE_INVOICE: _finalize,
     INVOICE_PERIOD: _invoice,

@@ -18,11 +18,10 @@ LIFETIME = "lifetime"
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a plan granted before: under which reference, how much, until when."""
+    """What a plan granted before: under which reference, and how much."""
 
     reference: str
     amount: Decimal
-    expires_at: datetime | None
 
 
 def prefix_of(subscription_id: UUID) -> str:
@@ -35,6 +34,11 @@ def reference_of(subscription_id: UUID, interval: Interval | None, start: dateti
     if interval is None:
         return prefix_of(subscription_id) + LIFETIME
     return f"{prefix_of(subscription_id)}{interval}:{start.isoformat()}"
+
+
+def rolled_over(reference: str) -> str:
+    """The name of what is carried over from a grant."""
+    return f"rollover:{reference}"
 
 
 def is_of(reference: str, interval: Interval | None) -> bool:

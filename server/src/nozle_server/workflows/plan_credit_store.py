@@ -12,17 +12,39 @@ async def list_granted(
     tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str, chain: Sequence[UUID], since: datetime | None
 ) -> list[Granted]:
     """What the plans of these subscriptions granted the customer of a credit system, from `since` on (None: ever)."""
+    return await _list(
+        tx, org_id, customer_id, credit_system, chain, "$5::timestamptz is null or g.created_at >= $5", since
+    )
+
+
+async def list_ending(
+    tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str, chain: Sequence[UUID], at: datetime
+) -> list[Granted]:
+    """What the plans of these subscriptions granted until `at`, in the order that it came."""
+    return await _list(tx, org_id, customer_id, credit_system, chain, "g.expires_at = $5", at)
+
+
+async def _list(
+    tx: Tx,
+    org_id: UUID,
+    customer_id: UUID,
+    credit_system: str,
+    chain: Sequence[UUID],
+    condition: str,
+    at: datetime | None,
+) -> list[Granted]:
     rows = await tx.fetch(
-        """
-        select g.reference, g.amount, g.expires_at from credit_accounts a
+        f"""
+        select g.reference, g.amount from credit_accounts a
         join credit_grants g on g.org_id = a.org_id and g.account_id = a.id
         where a.org_id = $1 and a.customer_id = $2 and a.credit_system = $3 and a.kind = 'credits'
-          and g.source = 'plan' and g.reference ^@ any($4) and ($5::timestamptz is null or g.created_at >= $5)
+          and g.source = 'plan' and g.reference ^@ any($4) and ({condition})
+        order by g.created_at, g.id
         """,
         org_id,
         customer_id,
         credit_system,
         [prefix_of(one) for one in chain],
-        since,
+        at,
     )
     return [Granted(**dict(row)) for row in rows]

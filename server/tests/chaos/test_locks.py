@@ -79,3 +79,44 @@ async def test_m10_a_row_let_go_in_time_is_waited_for(
         assert not any(call.done() for call in calls)
     await asyncio.gather(*calls)
     assert sorted(one.remaining for one in attempts) == [100 - Decimal("0.3") * n for n in range(8, 0, -1)]
+
+
+async def test_m09_a_deadlock_is_tried_again_inside(
+    installation: Installation, client: Client, rng: random.Random
+) -> None:
+    """A session of ours has the account and wants the key, the server has the key and wants the account: the database
+    ends the server's transaction, and the caller does not notice."""
+    await client.a_customer("acme", 100)
+    org_id = installation.merchants[-1].org_id
+    for rush in range(scaled(1, at_1000=100)):
+        key = f"rush {rush}"
+        async with installation.session() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("set local deadlock_timeout = '30s'")  # the server finds it, not we
+            await connection.execute("select 1 from credit_accounts where org_id = $1 for update", org_id)
+            call = asyncio.create_task(
+                client.send("POST", "/api/v1/credits/acme/grants", {"amount": 7}, key=key)
+            )
+            while not await connection.fetchval(WAITS_FOR_US):
+                assert not call.done(), "it waits for the account"
+                await asyncio.sleep(0.01)
+            # Waits for the server's transaction, which waits for this one: after a second, that one is ended.
+            await connection.execute(
+                """insert into idempotency_keys (org_id, operation, key, request_hash, ledger, created_at)
+                   values ($1, 'POST /credits/{id}/grants', $2, '', true, now())""",
+                org_id,
+                key,
+            )
+            await transaction.rollback()
+        answer = await call
+        if answer.status == 503:  # so slow a machine that we came after the server had looked for a deadlock
+            assert answer.code == "lock_timeout"
+            answer = await client.insist("POST", "/api/v1/credits/acme/grants", {"amount": 7}, key=key)
+        assert (answer.status, answer.replayed) == (200, False), answer.body
+        assert await client.balance("acme") == 100 + 7 * (rush + 1)
+
+
+WAITS_FOR_US = """
+    select exists (select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid)))
+"""

@@ -10,8 +10,11 @@ import asyncpg
 import structlog
 
 from nozle_server.api.metrics import Metrics
+from nozle_server.audit.metrics import render_results
+from nozle_server.audit.queries import last_results
 from nozle_server.catalog import plan_store
 from nozle_server.core.clock import Clock, SystemClock
+from nozle_server.core.errors import Unavailable
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
 from nozle_server.credits.group_commit import LANES, GroupCommit
@@ -22,10 +25,10 @@ from nozle_server.infra import job_queue
 from nozle_server.infra.change_bus import Change, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.durability import check_durability, check_version
-from nozle_server.infra.embedded_postgres import DataDirectory, EmbeddedPostgres, find_running
+from nozle_server.infra.embedded_postgres import DataDirectory, EmbeddedPostgres, find_running, has_database
 from nozle_server.infra.event_log import PostgresEventLog
 from nozle_server.infra.job_queue import JobQueue
-from nozle_server.infra.migrate import migrate
+from nozle_server.infra.migrate import OtherReleaseError, check_schema, migrate
 from nozle_server.infra.partitions import ensure_event_partitions
 from nozle_server.infra.postgres_usage import PostgresUsageStore
 from nozle_server.infra.queue_metrics import queue_metrics
@@ -45,6 +48,7 @@ LISTENING = 2 + job_queue.CONNECTIONS
 SPARE_CONNECTIONS = 20
 
 CACHES_RELOADED = "caches.reloaded"
+AUDIT_METRICS_TIMEOUT_S = 2.0
 
 
 class UnsafeDatabaseError(Exception):
@@ -68,6 +72,14 @@ class Services:
     async def queue_metrics(self) -> str:
         """Prometheus text about the job queue."""
         return await queue_metrics(self.database)
+
+    async def audit_metrics(self) -> str:
+        """Prometheus text about the last scheduled audit; none while the database cannot be had."""
+        try:
+            async with asyncio.timeout(AUDIT_METRICS_TIMEOUT_S), self.database.connection() as connection:
+                return render_results(await last_results(connection))
+        except (Unavailable, TimeoutError):
+            return ""
 
     async def reload(self, tx: Tx, org_id: UUID) -> None:
         """Have every process drop its caches when `tx` commits."""
@@ -142,6 +154,23 @@ async def beside_running_server(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
+@asynccontextmanager
+async def looking_at_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database for a command that only looks, beside a running server or not: nothing is made, nothing is migrated,
+    and PostgreSQL refuses what would write. OtherReleaseError where it has not this release's schema."""
+    async with AsyncExitStack() as stack:
+        url = settings.database_url or find_running(settings.data_dir)
+        if url is None:
+            if not has_database(settings.data_dir):
+                raise OtherReleaseError(f"there is no database in {settings.data_dir}")
+            url = await _start_embedded(stack, settings, notice=lambda text: log.info("notice", text=text))
+        database = await Database.connect(url, connections=2, read_only=True)
+        stack.push_async_callback(database.close)
+        async with database.connection() as connection:
+            await check_schema(connection)
+        yield database
+
+
 async def _start_embedded(stack: AsyncExitStack, settings: Settings, notice: Callable[[str], None]) -> str:
     directory = DataDirectory(settings.data_dir)
     directory.lock()
@@ -195,7 +224,7 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
     async def drain(org_id: UUID) -> None:
         await drain_due(services.database, services.seams, org_id=org_id, until=services.clock.now())
 
-    Worker(services.database, queue, services.clock, drain)
+    Worker(services.database, queue, services.clock, drain, audit_at=services.settings.audit_at)
     async with AsyncExitStack() as stack:
         await _in_background(stack, services.bus.run())
         await _in_background(stack, _react(services))

@@ -42,6 +42,9 @@ class AnyServices:
     async def queue_metrics(self) -> str:
         return "# TYPE nozle_queue_size gauge\nnozle_queue_size 0\n"
 
+    async def audit_metrics(self) -> str:
+        return ""
+
     async def reload(self, _tx: object, org_id: UUID) -> None:
         self.reloaded.append(org_id)
 

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from nozle_server.bootstrap import UnsafeDatabaseError
-from nozle_server.cli import catalog, due, keys, organizations, processes
+from nozle_server.cli import audit, catalog, due, keys, organizations, processes
 from nozle_server.core.errors import NozleError
 from nozle_server.infra.durability import UnsupportedPostgresError
 from nozle_server.infra.embedded_postgres import DataDirectoryInUse, EmbeddedPostgresError
@@ -16,7 +16,14 @@ from nozle_server.serving.workers import WorkerFailed
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Billing for AI products, exact to the last digit."
 )
-for command in (processes.serve, processes.dev, processes.worker, processes.migrate, catalog.apply):
+for command in (
+    processes.serve,
+    processes.dev,
+    processes.worker,
+    processes.migrate,
+    catalog.apply,
+    audit.audit,
+):
     app.command()(command)
 app.add_typer(organizations.group, name="organizations")
 app.add_typer(keys.group, name="keys")

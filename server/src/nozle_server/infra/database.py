@@ -105,10 +105,17 @@ class Database:
 
     @classmethod
     async def connect(
-        cls, url: str, *, connections: int, reserve: int = 0, generic_plans: bool = False
+        cls,
+        url: str,
+        *,
+        connections: int,
+        reserve: int = 0,
+        generic_plans: bool = False,
+        read_only: bool = False,
     ) -> "Database":
         """A pool of at most so many connections; `reserve` more are kept apart, with generic plans.
 
+        With `read_only`, PostgreSQL refuses whatever would write.
         With `generic_plans`, a statement is planned once a connection and not anew for its parameters: for those that
         take arrays, whose plan does not depend on what is in them.
         """
@@ -127,6 +134,7 @@ class Database:
                 "timezone": "UTC",
                 "jit": "off",
                 **({"plan_cache_mode": "force_generic_plan"} if generic_plans else {}),
+                **({"default_transaction_read_only": "on"} if read_only else {}),
             },
         )
         apart = await cls.connect(url, connections=reserve, generic_plans=True) if reserve else None

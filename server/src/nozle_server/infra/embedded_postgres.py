@@ -171,6 +171,11 @@ async def _in_thread(work: Callable[[], T]) -> T:
         raise
 
 
+def has_database(path: Path) -> bool:
+    """Whether this data directory has a database, running or not."""
+    return postgres_place.is_cluster(postgres_place.recorded_cluster(path))
+
+
 def find_running(path: Path) -> str | None:
     """The URL of the database of this data directory, if a server runs it; for commands beside the server."""
     try:

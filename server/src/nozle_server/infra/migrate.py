@@ -6,14 +6,36 @@ Alembic keeps the order and the version; each migration is a plain SQL file besi
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import asyncpg
 from alembic import command, op
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only
 
 # Any fixed number: the advisory lock that lets one server migrate while the others wait.
 MIGRATION_LOCK = 7_033_201_404_112_026
+
+
+class OtherReleaseError(Exception):
+    """The database has not this release's schema; the message is one sentence for the person at the terminal."""
+
+
+async def check_schema(connection: asyncpg.Connection) -> None:
+    """Raise OtherReleaseError unless the database has this release's schema; changes nothing."""
+    found = None
+    if await connection.fetchval("select to_regclass('alembic_version') is not null"):
+        found = await connection.fetchval("select version_num from alembic_version")
+    with as_file(files("nozle_server") / "migrations") as folder:
+        head = ScriptDirectory(str(folder)).get_current_head()
+    if found is None:
+        raise OtherReleaseError("this database holds no Nozle")
+    if found != head:
+        raise OtherReleaseError(
+            f"this database is at schema {found}, and this release knows {head}: start the server first,"
+            " or use the release that it runs"
+        )
 
 
 async def migrate(url: str) -> None:

@@ -3,6 +3,8 @@
 Each comes from the environment variable of its alias; flags of `nozle-server serve` override it.
 """
 
+import re
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,6 +36,20 @@ class Settings(BaseSettings):
     # Off, every request goes through the framework: the same answers, later.
     lane: bool = Field(True, alias="NOZLE_LANE")
     max_body_bytes: int = Field(2 * 1024 * 1024, alias="NOZLE_MAX_BODY_BYTES", ge=1024)
+
+    # Hour and minute (UTC) of the daily audit; None, as "off": there is none.
+    audit_at: Annotated[time | None, NoDecode] = Field(time(3, 37), alias="NOZLE_AUDIT_AT")
+
+    @field_validator("audit_at", mode="before")
+    @classmethod
+    def _read_time_of_day(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value == "off":
+            return None
+        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+            raise ValueError("must be hour and minute (UTC), such as 03:37, or off")
+        return time.fromisoformat(value)
 
     @field_validator("public_url")
     @classmethod

@@ -1,8 +1,10 @@
 """What workers do in the background: which job calls which operation, and when the regular ones run."""
 
 from collections.abc import Awaitable, Callable
+from datetime import time
 from uuid import UUID
 
+from nozle_server.audit.operations import audit_and_record
 from nozle_server.core.clock import Clock
 from nozle_server.infra import due, partitions, retention
 from nozle_server.infra.database import Database
@@ -14,11 +16,18 @@ from nozle_server.wallets.operations.invoices import schedule_thresholds
 class Worker:
     """The jobs of this server, registered with `queue`; run the queue to run them.
 
-    `clock` is real time. `drain` does everything that is due in one organization, in order.
+    `clock` is real time. `drain` does everything that is due in one organization, in order. `audit_at` is the hour and
+    minute (UTC) of the daily audit; None: there is none.
     """
 
     def __init__(
-        self, database: Database, queue: JobQueue, clock: Clock, drain: Callable[[UUID], Awaitable[None]]
+        self,
+        database: Database,
+        queue: JobQueue,
+        clock: Clock,
+        drain: Callable[[UUID], Awaitable[None]],
+        *,
+        audit_at: time | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -30,11 +39,14 @@ class Worker:
         queue.register("prune", self._prune)
         queue.register("partitions", self._partitions)
         queue.register("wallets", self._wallets)
+        queue.register("audit", self._audit)
         queue.every("sweep", "* * * * *")
         queue.every("wallets", "*/5 * * * *")
         queue.every("prune", "23 * * * *")
         # Four chances a day, for days that lie ahead: a busy default partition may turn some of them down.
         queue.every("partitions", "47 */6 * * *")
+        if audit_at is not None:
+            queue.every("audit", f"{audit_at.minute} {audit_at.hour} * * *")
 
     async def _drain_due(self, payload: bytes) -> None:
         """Drain an organization; where this process does already, that goes on with what this job is for.
@@ -62,6 +74,9 @@ class Worker:
         async with self._database.transaction() as tx:
             for org_id in await wallets_store.list_organizations_with_thresholds(tx):
                 await schedule_thresholds(tx, org_id, self._clock.now())
+
+    async def _audit(self, _: bytes) -> None:
+        await audit_and_record(self._database, self._clock.now())
 
     async def _prune(self, _: bytes) -> None:
         await retention.prune(self._database, self._clock.now())

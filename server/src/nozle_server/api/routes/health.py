@@ -35,7 +35,7 @@ async def queue_metrics(call: Call) -> object:
 async def metrics(call: Call) -> object:
     if not (_is_local(call) or _has_secret(call)):
         raise NotAuthenticated("metrics need the metrics secret", code="invalid_metrics_secret")
-    return Reply(raw=call.services.metrics.render())
+    return Reply(raw=call.services.metrics.render() + (await call.services.audit_metrics()).encode())
 
 
 def _is_local(call: Call) -> bool:
@@ -113,8 +113,9 @@ ENDPOINTS = (
         mounts=(Mount.ROOT,),
         summary="Metrics of this server",
         description=(
-            "Prometheus text format 0.0.4: requests and durations by route, of all workers together. Answers callers on"
-            " the same machine, and others with `Authorization: Bearer <NOZLE_METRICS_SECRET>`."
+            "Prometheus text format 0.0.4: requests and durations by route, of all workers together, and what the last"
+            " daily audit found. Answers callers on the same machine, and others with"
+            " `Authorization: Bearer <NOZLE_METRICS_SECRET>`."
         ),
         tag="Utility",
         media_type=CONTENT_TYPE,

@@ -55,6 +55,11 @@ UNDECLARED = (
     Reference("invoice_credits", "source_id", "credit_notes", only="kind = 'credit_note'"),
     Reference("invoice_credits", "source_id", "wallet_transactions", only="kind = 'wallet'"),
     Reference("wallet_transactions", "credit_note_id", "credit_notes"),
+    *(
+        Reference(table, "entity_id", "entities")
+        for table in ("credit_grants", "ledger_entries", "credit_holds", "credit_budgets")
+    ),
+    Reference("ledger_entries", "hold_id", "credit_holds"),
 )
 
 

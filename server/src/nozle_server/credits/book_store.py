@@ -31,7 +31,7 @@ from nozle_server.credits.model import (
     PoolPolicy,
     Receivable,
 )
-from nozle_server.infra import due
+from nozle_server.infra import arrays, due
 from nozle_server.infra.change_bus import Change, ChangeBus, Publication
 from nozle_server.infra.database import TakenMeanwhile, Tx, tell_after_commit
 from nozle_server.infra.idempotency import Claim
@@ -326,57 +326,58 @@ async def write_entries(
     `seen` are books that nothing was taken from: they are only compared. With `systems`, nothing is written when
     the organization's systems or its clock are no longer those. Never waits for an account.
     """
-    entries = [(book.account.id, entry) for book in books for entry in book.changes.entries]
-    moves = [(book.account.id, move) for book in books for move in book.changes.moves]
-    drawn = [(book.account.id, draw) for book in books for draw in book.changes.drawn.items()]
+    # By place in `books`, which says the account more shortly than its id.
+    entries = [(place, entry) for place, book in enumerate(books) for entry in book.changes.entries]
+    moves = [(place, move) for place, book in enumerate(books) for move in book.changes.moves]
+    drawn = [(place, *draw) for place, book in enumerate(books) for draw in book.changes.drawn.items()]
     totals = [book.totals for book in books]
     rows = await tx.fetch(
         _WRITE,
         org_id,
         None if systems is None else systems.version,
         None if systems is None else systems.test_now,
-        [book.account.id for book in books],
-        [book.version for book in books],
-        [str(book.balance) for book in books],
-        [book.last_sequence for book in books],
-        [str(one[EntryType.GRANT]) for one in totals],
-        [str(one[EntryType.DEDUCT]) for one in totals],
-        [str(one[EntryType.EXPIRE]) for one in totals],
-        [str(one[EntryType.VOID]) for one in totals],
-        [str(one[EntryType.HOLD]) for one in totals],
-        [str(one[EntryType.REFUND]) for one in totals],
-        [str(one[EntryType.ADJUSTMENT]) for one in totals],
-        [str(one[EntryType.TRANSFER]) for one in totals],
-        [str(book.receivable) for book in books],
-        [account_id for account_id, _ in entries],
-        [entry.id for _, entry in entries],
-        [entry.sequence for _, entry in entries],
-        [entry.type for _, entry in entries],
-        [str(entry.amount) for _, entry in entries],
-        [str(entry.balance_after) for _, entry in entries],
-        [entry.feature for _, entry in entries],
-        [entry.description for _, entry in entries],
-        [entry.entity_id for _, entry in entries],
-        [entry.hold_id for _, entry in entries],
-        [entry.refunds_id for _, entry in entries],
-        [entry.occurred_at for _, entry in entries],
-        [account_id for account_id, _ in moves],
-        [move[0] for _, move in moves],
-        [move[1] for _, move in moves],
-        [str(move[2]) for _, move in moves],
-        [account_id for account_id, _ in drawn],
-        [draw[0] for _, draw in drawn],
-        [str(draw[1]) for _, draw in drawn],
-        [answer.account_id for answer in answers],
-        [answer.claim.operation for answer in answers],
-        [answer.claim.key for answer in answers],
-        [answer.claim.request_hash for answer in answers],
-        [answer.status for answer in answers],
-        [answer.response for answer in answers],
-        [answer.received_at for answer in answers],
-        [book.account.id for book in seen],
-        [book.version for book in seen],
         origin,
+        arrays.uuids(book.account.id for book in books),
+        arrays.numbers(book.version for book in books),
+        arrays.numbers(book.last_sequence for book in books),
+        arrays.numbers(book.balance for book in books),
+        arrays.numbers(one[EntryType.GRANT] for one in totals),
+        arrays.numbers(one[EntryType.DEDUCT] for one in totals),
+        arrays.numbers(one[EntryType.EXPIRE] for one in totals),
+        arrays.numbers(one[EntryType.VOID] for one in totals),
+        arrays.numbers(one[EntryType.HOLD] for one in totals),
+        arrays.numbers(one[EntryType.REFUND] for one in totals),
+        arrays.numbers(one[EntryType.ADJUSTMENT] for one in totals),
+        arrays.numbers(one[EntryType.TRANSFER] for one in totals),
+        arrays.numbers(book.receivable for book in books),
+        arrays.numbers(place for place, _ in entries),
+        arrays.uuids(entry.id for _, entry in entries),
+        arrays.numbers(entry.sequence for _, entry in entries),
+        arrays.texts(entry.type for _, entry in entries),
+        arrays.numbers(entry.amount for _, entry in entries),
+        arrays.numbers(entry.balance_after for _, entry in entries),
+        arrays.texts(entry.feature for _, entry in entries),
+        arrays.texts(entry.description for _, entry in entries),
+        arrays.uuids(entry.entity_id for _, entry in entries),
+        arrays.uuids(entry.hold_id for _, entry in entries),
+        arrays.uuids(entry.refunds_id for _, entry in entries),
+        arrays.instants(entry.occurred_at for _, entry in entries),
+        arrays.numbers(place for place, _ in moves),
+        arrays.uuids(move[0] for _, move in moves),
+        arrays.uuids(move[1] for _, move in moves),
+        arrays.numbers(move[2] for _, move in moves),
+        arrays.numbers(place for place, _, _ in drawn),
+        arrays.uuids(grant_id for _, grant_id, _ in drawn),
+        arrays.numbers(amount for _, _, amount in drawn),
+        arrays.uuids(answer.account_id for answer in answers),
+        arrays.texts(answer.claim.operation for answer in answers),
+        arrays.texts(answer.claim.key for answer in answers),
+        arrays.binaries(answer.claim.request_hash for answer in answers),
+        arrays.numbers(answer.status for answer in answers),
+        arrays.binaries(answer.response for answer in answers),
+        arrays.instants(answer.received_at for answer in answers),
+        arrays.uuids(book.account.id for book in seen),
+        arrays.numbers(book.version for book in seen),
     )
     return {row["id"] for row in rows}
 
@@ -385,61 +386,67 @@ _WRITE = f"""
 with clock as materialized (
     select from organizations
     where id = $1 and ($2::bigint is null or credits_version = $2 and test_now is not distinct from $3)
-), asked as (
-    select * from unnest($4::uuid[], $5::bigint[], $6::text[]::numeric[], $7::bigint[], $8::text[]::numeric[],
-        $9::text[]::numeric[], $10::text[]::numeric[], $11::text[]::numeric[], $12::text[]::numeric[],
-        $13::text[]::numeric[], $14::text[]::numeric[], $15::text[]::numeric[], $16::text[]::numeric[])
-    as t (id, version, balance, last_sequence, granted, consumed, expired, voided, held, refunded, adjusted, transferred,
-        receivable)
+), asked as materialized (
+    select * from unnest(
+        $5::text::uuid[], $6::text::bigint[], $7::text::bigint[], $8::text::numeric[], $9::text::numeric[],
+        $10::text::numeric[], $11::text::numeric[], $12::text::numeric[], $13::text::numeric[],
+        $14::text::numeric[], $15::text::numeric[], $16::text::numeric[], $17::text::numeric[])
+    with ordinality as t (id, version, last_sequence, balance, granted, consumed, expired, voided, held, refunded,
+        adjusted, transferred, receivable, place)
 ), entries as (
-    select * from unnest($17::uuid[], $18::uuid[], $19::bigint[], $20::text[], $21::text[]::numeric[],
-        $22::text[]::numeric[], $23::text[], $24::text[], $25::uuid[], $26::uuid[], $27::uuid[], $28::timestamptz[])
-    as t (account_id, id, sequence, type, amount, balance_after, feature, description, entity_id, hold_id, refunds_id,
+    select * from unnest(
+        $18::text::int[], $19::text::uuid[], $20::text::bigint[], $21::text::text[], $22::text::numeric[],
+        $23::text::numeric[], $24::text::text[], $25::text::text[], $26::text::uuid[], $27::text::uuid[],
+        $28::text::uuid[], $29::text::timestamptz[])
+    as t (place, id, sequence, type, amount, balance_after, feature, description, entity_id, hold_id, refunds_id,
         occurred_at)
 ), moves as (
-    select * from unnest($29::uuid[], $30::uuid[], $31::uuid[], $32::text[]::numeric[])
-    as t (account_id, entry_id, grant_id, amount)
+    select * from unnest($30::text::int[], $31::text::uuid[], $32::text::uuid[], $33::text::numeric[])
+    as t (place, entry_id, grant_id, amount)
 ), drawn as (
-    select * from unnest($33::uuid[], $34::uuid[], $35::text[]::numeric[]) as t (account_id, grant_id, amount)
+    select * from unnest($34::text::int[], $35::text::uuid[], $36::text::numeric[]) as t (place, grant_id, amount)
 ), answers as (
-    select * from unnest($36::uuid[], $37::text[], $38::text[], $39::bytea[], $40::smallint[], $41::bytea[],
-        $42::timestamptz[]) as t (account_id, operation, key, request_hash, status, response, received_at)
+    select * from unnest(
+        $37::text::uuid[], $38::text::text[], $39::text::text[], $40::text::bytea[], $41::text::smallint[],
+        $42::text::bytea[], $43::text::timestamptz[])
+    as t (account_id, operation, key, request_hash, status, response, received_at)
 ), locked as materialized (
-    select a.id, a.customer_id, a.kind from credit_accounts a join asked on a.id = asked.id
+    select a.id, a.customer_id, a.kind, asked.place - 1 as place from credit_accounts a join asked on a.id = asked.id
     where a.org_id = $1 and a.version = asked.version and exists (select from clock)
     order by a.id for no key update of a skip locked
 ), seen as (
-    select a.id from credit_accounts a join unnest($43::uuid[], $44::bigint[]) as t (id, version) on a.id = t.id
+    select a.id from credit_accounts a join unnest($44::text::uuid[], $45::text::bigint[]) as t (id, version)
+        on a.id = t.id
     where a.org_id = $1 and a.version = t.version and exists (select from clock)
 ), repeated as materialized (
     select answers.account_id from answers join idempotency_keys k
         on k.org_id = $1 and k.operation = answers.operation and k.key = answers.key
 ), good as materialized (
-    select id, customer_id, kind from locked where id not in (select account_id from repeated)
+    select * from locked where id not in (select account_id from repeated)
 ), fine as materialized (
     select id from good union all select id from seen where id not in (select account_id from repeated)
 ), written as (
     insert into ledger_entries (org_id, account_id, id, sequence, type, amount, balance_after, feature, description,
         entity_id, hold_id, refunds_id, occurred_at)
-    select $1, e.account_id, e.id, e.sequence, e.type, e.amount, e.balance_after, e.feature, e.description, e.entity_id,
+    select $1, good.id, e.id, e.sequence, e.type, e.amount, e.balance_after, e.feature, e.description, e.entity_id,
         e.hold_id, e.refunds_id, e.occurred_at
-    from entries e where e.account_id in (select id from good)
+    from entries e join good on good.place = e.place
 ), moved as (
     insert into ledger_allocations (org_id, entry_id, grant_id, amount)
-    select $1, m.entry_id, m.grant_id, m.amount from moves m where m.account_id in (select id from good)
+    select $1, m.entry_id, m.grant_id, m.amount from moves m join good on good.place = m.place
 ), drew as (
-    update credit_grants g set remaining = g.remaining + d.amount from drawn d
-    where g.org_id = $1 and g.id = d.grant_id and d.account_id in (select id from good)
+    update credit_grants g set remaining = g.remaining + d.amount from drawn d join good on good.place = d.place
+    where g.org_id = $1 and g.id = d.grant_id
 ), balanced as (
     update credit_accounts a set balance = t.balance, last_sequence = t.last_sequence, granted = t.granted,
         consumed = t.consumed, expired = t.expired, voided = t.voided, held = t.held, refunded = t.refunded,
         adjusted = t.adjusted, transferred = t.transferred, receivable = t.receivable, version = t.version + 1
-    from asked t where a.org_id = $1 and a.id = t.id and t.id in (select id from good)
+    from asked t join good on good.id = t.id where a.org_id = $1 and a.id = t.id
 ), announced as (
     insert into outbox (org_id, id, kind, subject, payload, origin, created_at)
     select $1, e.id, good.kind || '.' || case e.type {_ANNOUNCED_SQL} end, good.customer_id::text,
-        jsonb_build_object('entry_id', e.id, 'amount', e.amount, 'balance_after', e.balance_after), $45, now()
-    from entries e join good on good.id = e.account_id
+        jsonb_build_object('entry_id', e.id, 'amount', e.amount, 'balance_after', e.balance_after), $4, now()
+    from entries e join good on good.place = e.place
 ), answered as (
     insert into idempotency_keys (org_id, operation, key, request_hash, status, response, ledger, created_at)
     select $1, w.operation, w.key, w.request_hash, w.status, w.response, true, w.received_at

@@ -326,6 +326,8 @@ async def write_entries(
     `seen` are books that nothing was taken from: they are only compared. With `systems`, nothing is written when
     the organization's systems or its clock are no longer those. Never waits for an account.
     """
+    if len(books) == 1 and not seen and len(answers) <= 1 and _is_one_deduction(books[0].changes):
+        return await _write_one(tx, origin, org_id, books[0], answers[0] if answers else None, systems)
     # By place in `books`, which says the account more shortly than its id.
     entries = [(place, entry) for place, book in enumerate(books) for entry in book.changes.entries]
     moves = [(place, move) for place, book in enumerate(books) for move in book.changes.moves]
@@ -380,6 +382,78 @@ async def write_entries(
         arrays.numbers(book.version for book in seen),
     )
     return {row["id"] for row in rows}
+
+
+def _is_one_deduction(changes: Changes) -> bool:
+    [entry, *more] = changes.entries
+    return entry.type is EntryType.DEDUCT and not more and len(changes.moves) == 1 and entry.hold_id is None
+
+
+async def _write_one(
+    tx: Tx, origin: UUID, org_id: UUID, book: Book, answer: Answered | None, systems: Systems | None
+) -> set[UUID]:
+    """`write_entries` of one deduction that draws on one grant, as a caller who is alone sends it: the same in a statement
+    that costs database and driver about half."""
+    [entry] = book.changes.entries
+    [(_, grant_id, amount)] = book.changes.moves
+    claim = None if answer is None else answer.claim
+    written: UUID | None = await tx.fetchval(
+        _WRITE_ONE,
+        org_id,
+        None if systems is None else systems.version,
+        None if systems is None else systems.test_now,
+        origin,
+        book.account.id,
+        book.version,
+        entry.id,
+        entry.sequence,
+        entry.amount,
+        entry.balance_after,
+        entry.feature,
+        entry.description,
+        entry.entity_id,
+        entry.occurred_at,
+        grant_id,
+        amount,
+        None if claim is None else claim.operation,
+        None if claim is None else claim.key,
+        None if claim is None else claim.request_hash,
+        None if answer is None else answer.status,
+        None if answer is None else answer.response,
+        None if answer is None else answer.received_at,
+    )
+    return set() if written is None else {written}
+
+
+_WRITE_ONE = """
+with good as materialized (
+    select a.id, a.customer_id, a.kind from credit_accounts a join organizations o on o.id = a.org_id
+    where a.org_id = $1 and a.id = $5 and a.version = $6
+        and ($2::bigint is null or o.credits_version = $2 and o.test_now is not distinct from $3)
+        and not exists (select from idempotency_keys where org_id = $1 and operation = $17 and key = $18)
+    for no key update of a skip locked
+), written as (
+    insert into ledger_entries (org_id, account_id, id, sequence, type, amount, balance_after, feature, description,
+        entity_id, occurred_at)
+    select $1, id, $7, $8, 'deduct', $9, $10, $11, $12, $13, $14 from good
+), moved as (
+    insert into ledger_allocations (org_id, entry_id, grant_id, amount) select $1, $7, $15, $16 from good
+), drew as (
+    update credit_grants g set remaining = g.remaining + $16 from good where g.org_id = $1 and g.id = $15
+), balanced as (
+    update credit_accounts a set balance = $10, last_sequence = $8, consumed = a.consumed - $9, version = a.version + 1
+    from good where a.org_id = $1 and a.id = good.id
+), announced as (
+    insert into outbox (org_id, id, kind, subject, payload, origin, created_at)
+    select $1, $7, kind || '.deducted', customer_id::text,
+        jsonb_build_object('entry_id', $7::uuid, 'amount', $9::numeric, 'balance_after', $10::numeric), $4, now()
+    from good
+), answered as (
+    insert into idempotency_keys (org_id, operation, key, request_hash, status, response, ledger, created_at)
+    select $1, $17, $18, $19, $20, $21, true, $22 from good where $18 is not null
+)
+select id from good
+"""
 
 
 _WRITE = f"""

@@ -105,7 +105,9 @@ def test_its_time_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().audit_at == time(3, 37)
     for text, expected in (("23:59", time(23, 59)), ("00:00", time(0, 0)), ("off", None)):
         monkeypatch.setenv("NOZLE_AUDIT_AT", text)
-        assert Settings().audit_at == expected
+        settings = Settings()
+        assert settings.audit_at == expected
+        assert Settings(**settings.model_dump(mode="json")) == settings  # as the workers of a server are told
     for text in ("24:00", "3:37", "03:37:10", "", "never"):
         monkeypatch.setenv("NOZLE_AUDIT_AT", text)
         with pytest.raises(ValidationError, match="NOZLE_AUDIT_AT"):

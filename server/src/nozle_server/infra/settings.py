@@ -47,7 +47,7 @@ class Settings(BaseSettings):
             return value
         if value == "off":
             return None
-        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:00)?", value):
             raise ValueError("must be hour and minute (UTC), such as 03:37, or off")
         return time.fromisoformat(value)
 

@@ -51,6 +51,9 @@ class Launcher:
         self._started: asyncio.Queue[int] = asyncio.Queue()
         self._ended: dict[int, asyncio.Future[int]] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._bytecode = tempfile.TemporaryDirectory(prefix="nozle-bytecode-")
+        # What a server starts anew, such as the nursery of its workers, need not read all our code from its source.
+        self._python = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": self._bytecode.name}
 
     async def __aenter__(self) -> Self:
         self._zygote = await asyncio.create_subprocess_exec(
@@ -58,6 +61,7 @@ class Launcher:
             str(Path(__file__).with_name("zygote.py")),
             stdin=PIPE,
             stdout=PIPE,
+            env={**os.environ, **self._python},
             start_new_session=True,
         )
         self._listening = asyncio.create_task(self._listen(self._zygote))
@@ -70,12 +74,17 @@ class Launcher:
         self._zygote.stdin.close()
         await self._zygote.wait()
         await self._listening
+        self._bytecode.cleanup()
 
     async def launch(self, *arguments: str, environment: Mapping[str, str], output: Path) -> "Command":
         """`nozle-server ARGUMENTS` as a process of its own, its standard output and errors appended to a file."""
         assert self._zygote is not None
         assert self._zygote.stdin is not None
-        order = {"arguments": arguments, "environment": dict(environment), "output": str(output)}
+        order = {
+            "arguments": arguments,
+            "environment": {**environment, **self._python},
+            "output": str(output),
+        }
         async with self._one_at_a_time:
             self._zygote.stdin.write(json.dumps(order).encode() + b"\n")
             pid = await self._started.get()

@@ -4,7 +4,7 @@ Each worker has a listening socket of its own on the port (SO_REUSEPORT), and th
 hash of their addresses. With one socket for all, whoever wakes first takes a burst: of 64 connections at once 64 went to one
 worker of two, and to the busiest of four 2.4 times its share, against 1.3 times here (measured with uvloop). The supervisor
 keeps all sockets too, so that connections to a worker that has died wait for its successor instead of being reset. Only
-while that one is held back, because it died again and again, the socket is closed and the others get all.
+while that one is held back for long, because it died again and again, the socket is closed and the others get all.
 
 Jobs run in a process apart: billing a month's end takes the core from no request, and a job that kills its process never
 takes one that serves with it.
@@ -33,6 +33,8 @@ STEADY_AFTER_S = 10.0
 """A worker that lived for so long is replaced at once; one that did not, after a pause that doubles."""
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 4.0
+WORTH_WAITING_S = 1.0
+"""Connections to a worker that is gone wait for its successor, unless that one is held back for longer."""
 STOP_WITHIN_S = 25.0
 """Ten seconds for the last answers, ten for the jobs; what is left then is ended by force."""
 
@@ -130,9 +132,10 @@ class Workers:
                 raise WorkerFailed(f"{place.name} ended ({status}) before it could serve; the log says why")
             steady = loop.time() - began >= STEADY_AFTER_S
             pause_s = 0 if steady else min(max(FIRST_PAUSE_S, 2 * pause_s), LONGEST_PAUSE_S)
+            if pause_s > WORTH_WAITING_S:
+                place.close()
             log.error("worker_ended", worker=place.name, status=status, again_in_s=pause_s)
             if pause_s:
-                place.close()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), pause_s)
 

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 from uuid import uuid4
@@ -117,10 +117,9 @@ class Client:
         made: JsonObject = await self.post(f"/api/v1/credits/{customer}/grants", {"amount": amount, **more})
         return made
 
-    async def grant_for(self, customer: str, amount: object, lasting: timedelta, **more: object) -> bool:
+    async def grant_until(self, customer: str, amount: object, expires_at: datetime, **more: object) -> bool:
         """Credits that soon expire; False when the server was asked so late that their time was over."""
-        expires_at = (datetime.now(UTC) + lasting).isoformat().replace("+00:00", "Z")
-        body = {"amount": amount, "expires_at": expires_at, **more}
+        body = {"amount": amount, "expires_at": rfc3339(expires_at), **more}
         answer = await self.send("POST", f"/api/v1/credits/{customer}/grants", body)
         assert answer.status == 200 or b"expires_at" in answer.body, answer.body
         return answer.status == 200
@@ -143,6 +142,10 @@ class Client:
             if page["next_cursor"] is None:
                 return found[::-1]
             cursor = f"&cursor={page['next_cursor']}"
+
+
+def rfc3339(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
 
 
 def deduction(customer: str, credits: object, feature: str = "chat") -> JsonObject:

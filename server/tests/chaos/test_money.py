@@ -13,7 +13,7 @@ import aiohttp
 import asyncpg
 import pytest
 
-from chaos.clients import Attempt, Client, insist_on_all
+from chaos.clients import Attempt, Client, insist_on_all, rfc3339
 from chaos.harness import Installation
 from chaos.scale import scaled
 from nozle_server.credits.model import GrantSource
@@ -124,8 +124,8 @@ async def test_m13_credits_that_expire_while_they_are_deducted_are_spent_in_orde
             while datetime.now(UTC) < stop:
                 amount, priority = rng.choice([1, 2, 5]), rng.choice([0, 50, 50, 60])
                 if rng.random() < 0.8:
-                    lasting = timedelta(milliseconds=rng.randint(150, 900))
-                    await client.grant_for(customer, amount, lasting, priority=priority)
+                    expires_at = datetime.now(UTC) + timedelta(milliseconds=rng.randint(150, 900))
+                    await client.grant_until(customer, amount, expires_at, priority=priority)
                 else:
                     await client.grant(customer, amount, priority=priority)
                 await asyncio.sleep(rng.uniform(0, 0.1))
@@ -139,6 +139,59 @@ async def test_m13_credits_that_expire_while_they_are_deducted_are_spent_in_orde
         await asyncio.gather(
             *(keep_granting(one) for one in customers), *(keep_deducting(one) for one in customers * 3)
         )
+    await _replay_all(installation, org_id)
+
+
+async def test_m13_a_clock_that_is_turned_is_turned_for_every_server_at_once(
+    installation: Installation, client: Client, rng: random.Random
+) -> None:
+    """Credits expire by the test clock, which is turned while all servers deduct: what is asked for after a turn was
+    answered happens after it, whatever server is asked, and is not paid with credits that had expired by then."""
+    clock, turns = datetime(2026, 1, 1, tzinfo=UTC), scaled(12, at_1000=2000)
+    await client.post("/api/v1/test-clock", {"now": rfc3339(clock)})
+    customers = [await client.a_customer(f"acme-{n}") for n in range(2)]
+    asked: list[tuple[Attempt, datetime]] = []
+    turning = True
+
+    async def keep_turning() -> None:
+        nonlocal clock, turning
+        try:
+            for _ in range(turns):
+                await asyncio.sleep(rng.uniform(0, 0.1))
+                to = clock + timedelta(hours=1)
+                await client.post("/api/v1/test-clock", {"now": rfc3339(to)})
+                clock = to
+        finally:
+            turning = False
+
+    async def keep_granting(customer: str) -> None:
+        while turning:
+            expires_at = clock + timedelta(hours=rng.randint(1, 4))
+            await client.grant_until(customer, rng.choice([1, 2]), expires_at, priority=rng.choice([0, 50]))
+            await asyncio.sleep(rng.uniform(0, 0.1))
+
+    async def keep_deducting(customer: str) -> None:
+        while turning:
+            one = Attempt(customer, Decimal(rng.choice(["1", "0.1", "0.7"])))
+            asked.append((one, clock))
+            await one.insist(client)
+
+    await asyncio.gather(
+        keep_turning(),
+        *(keep_granting(one) for one in customers),
+        *(keep_deducting(one) for one in customers * 3),
+    )
+    happened = {
+        entry["feature"]: datetime.fromisoformat(entry["created_at"])
+        for customer in customers
+        for entry in await client.entries(customer)
+    }
+    for one, at in asked:
+        assert not one.allowed or happened[one.key] >= at, "a server had an old clock"
+    await _replay_all(installation, installation.merchants[-1].org_id)
+
+
+async def _replay_all(installation: Installation, org_id: Any) -> None:
     async with installation.session() as connection:
         accounts = await connection.fetch("select id from credit_accounts where org_id = $1", org_id)
         replayed = [await _replay(connection, org_id, account["id"]) for account in accounts]

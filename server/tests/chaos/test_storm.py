@@ -5,7 +5,7 @@ import random
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from chaos.clients import Client
@@ -76,8 +76,8 @@ async def _trade(client: Client, told: dict[str, _Told], ends: float, rng: rando
             amount = Decimal(rng.choice(["1", "2.5", "0.000000000001", "7"]))
             priority = rng.randint(0, 100)
             if rng.random() < 0.5:
-                lasting = timedelta(milliseconds=rng.randint(300, 1500))
-                if not await client.grant_for(customer, amount, lasting, priority=priority):
+                expires_at = datetime.now(UTC) + timedelta(milliseconds=rng.randint(300, 1500))
+                if not await client.grant_until(customer, amount, expires_at, priority=priority):
                     continue
             else:
                 await client.grant(customer, amount, priority=priority)

@@ -16,7 +16,7 @@ from nozle_server.catalog.credit_model import (
 )
 from nozle_server.catalog.drafts import CreditGrantDraft, RolloverDraft
 from nozle_server.catalog.model import PlanVersion
-from nozle_server.core.errors import InvalidInput, not_supported
+from nozle_server.core.errors import InvalidInput
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import parse_id
 
@@ -73,8 +73,6 @@ def _credit_grant(draft: CreditGrantDraft) -> PlanGrant:
         raise InvalidInput(
             "what never expires does not roll over", details={"rollover": ["value_is_invalid"]}
         )
-    if draft.scope == GrantScope.ENTITY:
-        raise not_supported("scope")
     priority = DEFAULT_PRIORITY if draft.priority is None else draft.priority
     if not 0 <= priority <= MAX_PRIORITY:
         raise InvalidInput(

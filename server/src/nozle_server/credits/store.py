@@ -84,11 +84,12 @@ async def find_grant_by_reference(tx: Tx, org_id: UUID, account_id: UUID, refere
 
 
 async def expired_of(tx: Tx, org_id: UUID, grant_id: UUID) -> Decimal:
-    """What a grant has expired with."""
+    """What was left of a grant when its time was over, and written off then; not what it lost with its entity's end."""
     total = await tx.fetchval(
         """
         select coalesce(-sum(l.amount), 0) from ledger_allocations l
         join ledger_entries e on e.org_id = l.org_id and e.id = l.entry_id and e.type = 'expire'
+        join credit_grants g on g.org_id = l.org_id and g.id = l.grant_id and e.occurred_at >= g.expires_at
         where l.org_id = $1 and l.grant_id = $2
         """,
         org_id,

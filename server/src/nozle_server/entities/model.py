@@ -89,6 +89,12 @@ class EntityChange:
         )
 
     @property
+    def opens(self) -> bool:
+        """Whether it may spend from now on, and might not before."""
+        active = self.before is not None and self.before.status is EntityStatus.ACTIVE
+        return self.entity.status is EntityStatus.ACTIVE and not active
+
+    @property
     def closes(self) -> bool:
         """Whether it may no longer spend from now on."""
         return self.action in (Action.SUSPENDED, Action.DELETED)

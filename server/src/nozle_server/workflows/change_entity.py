@@ -11,6 +11,7 @@ from nozle_server.entities.drafts import Snapshot
 from nozle_server.entities.model import EntityChange
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
+from nozle_server.workflows.grant_plan_credits import grant_to_entities
 
 
 async def put_entities(
@@ -21,4 +22,6 @@ async def put_entities(
     changes = await operations.put_entities(
         tx, seams.change_bus, customer=customer, snapshots=snapshots, now=now
     )
+    if opened := [one.entity.id for one in changes if one.opens]:
+        await grant_to_entities(tx, seams, org_id=org_id, customer_id=customer.id, entity_ids=opened, now=now)
     return customer, changes

@@ -1,7 +1,7 @@
 """What grants of a plan's credits are known by: which subscription granted, for how long a period, and since when.
 
-`plan:<subscription>:<interval>:<start>`, or `plan:<subscription>:lifetime`: the same however often a grant is asked for, so
-that it is given once. The first releases left out the interval, which was the plan's.
+`plan:<subscription>:<interval>:<start>`, or `plan:<subscription>:lifetime`, with `:<entity>` where it is an entity's: the same
+however often a grant is asked for, so that it is given once. The first releases left out the interval, which was the plan's.
 """
 
 from collections.abc import Collection
@@ -18,10 +18,11 @@ LIFETIME = "lifetime"
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a plan granted before: under which reference, and how much."""
+    """What a plan granted before: under which reference, how much, and to which entity (None: to the customer)."""
 
     reference: str
     amount: Decimal
+    entity_id: UUID | None = None
 
 
 def prefix_of(subscription_id: UUID) -> str:
@@ -29,11 +30,12 @@ def prefix_of(subscription_id: UUID) -> str:
     return f"plan:{subscription_id}:"
 
 
-def reference_of(subscription_id: UUID, interval: Interval | None, start: datetime) -> str:
+def reference_of(
+    subscription_id: UUID, interval: Interval | None, start: datetime, entity_id: UUID | None = None
+) -> str:
     """The name of what a subscription grants for the period of an interval that starts then; None: for ever."""
-    if interval is None:
-        return prefix_of(subscription_id) + LIFETIME
-    return f"{prefix_of(subscription_id)}{interval}:{start.isoformat()}"
+    period = LIFETIME if interval is None else f"{interval}:{start.isoformat()}"
+    return prefix_of(subscription_id) + period + (f":{entity_id}" if entity_id else "")
 
 
 def rolled_over(reference: str) -> str:

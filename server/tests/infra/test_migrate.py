@@ -27,3 +27,28 @@ async def test_three_servers_that_start_at_once_all_come_up(database_server: str
     finally:
         await admin.execute(f'drop database "{name}" with (force)')
         await admin.close()
+
+
+async def test_organizations_of_earlier_releases_get_the_default_credit_system(database_server: str) -> None:
+    """Decision 6: every organization has `credits`, also one that was there before there were credit systems."""
+    name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"
+    admin = await asyncpg.connect(database_server)
+    await admin.execute(f'create database "{name}"')
+    try:
+        url = with_database(database_server, name)
+        await migrate(url, to="0012")
+        connection = await asyncpg.connect(url)
+        await connection.execute(
+            """insert into organizations (id, name, mode, created_at)
+               select gen_random_uuid(), n::text, 'test', now() from generate_series(1, 3) n"""
+        )
+        await migrate(url)
+        rows = await connection.fetch(
+            """select o.id, array_agg(s.code || ' ' || s.status) as systems from organizations o
+               left join credit_systems s on s.org_id = o.id group by o.id"""
+        )
+        assert [row["systems"] for row in rows] == [["credits active"]] * 3
+        await connection.close()
+    finally:
+        await admin.execute(f'drop database "{name}" with (force)')
+        await admin.close()

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from world import World, audit
+from nozle_server.credits.operations.entity_credits import close_entity
+from world import World, audit, instant
 
 pytestmark = pytest.mark.database
 
@@ -138,6 +139,32 @@ async def test_each_carries_its_own_over(world: World) -> None:
     await world.turn("2026-02-10")
     await put(world, "cid")
     assert (await left(world))["cid"] == 10
+    await audit(world)
+
+
+async def test_what_an_entity_lost_with_its_end_is_not_carried_over(world: World) -> None:
+    """A suspension lets its grants expire; active again before the boundary, it has nothing left of them there."""
+    await world.turn("2026-01-01")
+    await world.a_customer()
+    await put(world, "ann")
+    await world.a_plan(credit_grants=[each(10, rollover={})])
+    await world.subscribe("acme", "pro")
+    await world.turn("2026-01-20")
+    await put(world, "ann", "suspended")
+    [ann] = await world.fetch("select id, customer_id from entities where org_id = $1")
+
+    async def close(tx: Any) -> None:
+        now, bus = instant("2026-01-20"), world.services.seams.change_bus
+        await close_entity(
+            tx, bus, org_id=world.org_id, customer_id=ann["customer_id"], entity_id=ann["id"], now=now
+        )
+
+    await world.database.run(close)
+    await world.turn("2026-01-25")
+    await put(world, "ann")
+    assert await left(world) == {}
+    await world.turn("2026-02-01")
+    assert await left(world) == {"ann": 10}
     await audit(world)
 
 

@@ -38,8 +38,9 @@ async def check_schema(connection: asyncpg.Connection) -> None:
         )
 
 
-async def migrate(url: str) -> None:
-    """Apply what is missing. `url` is a `postgresql://` URL; waits while another server migrates the same database."""
+async def migrate(url: str, *, to: str = "head") -> None:
+    """Apply what is missing, up to a revision. `url` is a `postgresql://` URL; waits while another server migrates the same
+    database."""
     engine = create_async_engine(
         url.replace("postgres://", "postgresql://", 1).replace("://", "+asyncpg://", 1)
     )
@@ -48,7 +49,7 @@ async def migrate(url: str) -> None:
             await connection.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             await connection.commit()
             try:
-                await connection.run_sync(_upgrade)
+                await connection.run_sync(_upgrade, to)
             finally:
                 await connection.rollback()
                 await connection.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
@@ -56,12 +57,12 @@ async def migrate(url: str) -> None:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, to: str) -> None:
     with as_file(files("nozle_server") / "migrations") as folder:
         config = Config()
         config.set_main_option("script_location", str(folder))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         connection.commit()
 
 

@@ -146,7 +146,6 @@ class GroupCommit:
         self._waiting += 1
         try:
             queue = self._queue_of(request.org_id)
-            request.route(queue.systems or await self._load_systems(queue))
             if request.claim is not None:
                 await self._take_key(request, request.claim)
             self._enqueue(queue, request)
@@ -200,19 +199,39 @@ class GroupCommit:
         """Batch after batch, until nothing waits."""
         try:
             while queue.waiting:
-                chosen = self._choose(queue)
+                systems = queue.systems or await self._load_systems(queue)
+                chosen = self._choose(queue, systems)
                 if chosen:
-                    await self._commit(queue, chosen)
+                    await self._commit(queue, systems, chosen)
         finally:
             queue.working = False
             _give_up(queue.waiting)
 
-    def _choose(self, queue: _Queue) -> list[Request]:
+    async def _load_systems(self, queue: _Queue) -> Systems:
+        """The organization's credit systems and its clock; looked up anew when a batch was refused since. Without them
+        nobody can be served."""
+        try:
+            async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
+                systems = await book_store.get_systems(connection, queue.org_id)
+        except Exception as fault:
+            for request in queue.waiting:
+                request.resolve(_as_refusal(fault))
+            queue.waiting.clear()
+            raise
+        queue.systems = systems
+        return systems
+
+    def _choose(self, queue: _Queue, systems: Systems) -> list[Request]:
         """The next batch, in order of arrival. Whose account is in a lane of its own, or has to be, goes there."""
         chosen: list[Request] = []
         leaving: dict[AccountKey, list[Request]] = {}
         while queue.waiting and len(chosen) < MAX_BATCH:
             request = queue.waiting.popleft()
+            try:
+                request.route(systems)
+            except NozleError as refusal:
+                request.resolve(refusal)
+                continue
             account = request.account
             if account in queue.lanes:
                 queue.lanes[account].append(request)
@@ -229,13 +248,12 @@ class GroupCommit:
                 self._open_lane(queue, account, sorted(requests, key=lambda one: one.place))
         return chosen
 
-    async def _commit(self, queue: _Queue, chosen: Sequence[Request]) -> None:
+    async def _commit(self, queue: _Queue, systems: Systems, chosen: Sequence[Request]) -> None:
         """Decide and write one batch, and answer it."""
         try:
             async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
-                systems, routed = await self._route(connection, queue, chosen)
-                books = await self._find_books(connection, queue, routed)
-                decided = _decide(routed, books, systems.test_now)
+                books = await self._find_books(connection, queue, chosen)
+                decided = _decide(chosen, books, systems.test_now)
                 written = await self._write(connection, queue, systems, decided)
         except Exception as fault:  # noqa: BLE001  # everyone who waits is told
             self.forget_all()
@@ -254,30 +272,6 @@ class GroupCommit:
             raise
         else:
             self._tell(queue, decided, written)
-
-    async def _load_systems(self, queue: _Queue) -> Systems:
-        async with self._database.connection() as connection:
-            systems = await book_store.get_systems(connection, queue.org_id)
-        queue.systems = systems
-        return systems
-
-    async def _route(
-        self, connection: Tx, queue: _Queue, chosen: Sequence[Request]
-    ) -> tuple[Systems, Sequence[Request]]:
-        """The organization's credit systems and its clock, and the requests that are still somebody's. Looked up anew
-        when a batch was refused since."""
-        if queue.systems is not None:
-            return queue.systems, chosen
-        systems = queue.systems = await book_store.get_systems(connection, queue.org_id)
-        routed = []
-        for request in chosen:
-            try:
-                request.route(systems)
-            except NozleError as refusal:
-                request.resolve(refusal)
-            else:
-                routed.append(request)
-        return systems, routed
 
     async def _find_books(
         self, connection: Tx, queue: _Queue, chosen: Sequence[Request]

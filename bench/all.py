@@ -1,10 +1,10 @@
 """Every figure of the bench, one file after the other, each with a server of its own."""
 
 import can
-import deduct
+import credits
 import events
 import invoices
 from harness.bench import main
 
 if __name__ == "__main__":
-    main(can.measure, deduct.measure, events.measure, invoices.measure, description=__doc__)
+    main(can.measure, credits.measure, events.measure, invoices.measure, description=__doc__)

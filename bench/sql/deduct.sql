@@ -16,7 +16,8 @@ with entry as (
 ), moved as (
     insert into ledger_allocations (org_id, entry_id, grant_id, amount) select :org, id, :grant_id, -1 from entry
 )
-update credit_accounts set balance = entry.balance_after, last_sequence = entry.sequence, consumed = consumed + 1 from entry
+update credit_accounts set balance = entry.balance_after, last_sequence = entry.sequence, consumed = consumed + 1,
+    version = version + 1 from entry
     where credit_accounts.org_id = :org and credit_accounts.id = :account;
 insert into outbox (org_id, id, kind, subject, payload, created_at)
     values (:org, uuidv7(), 'credits.deducted', :account, jsonb_build_object('amount', -1), now());

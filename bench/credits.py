@@ -1,11 +1,17 @@
-"""Check-and-deduct over HTTP, beside the same transaction by pgbench on the same database."""
+"""Check-and-deduct over HTTP and in process, beside the same transaction by pgbench on the same database; and again on
+a disk whose sync takes 2 ms more."""
 
 import json
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from harness import client, pgbench, tools
+import asyncpg
+
+from harness import client, in_process, pgbench, tools
 from harness.bench import Bench, main
+from harness.in_process import Callers
 from harness.load import Load
 from harness.report import Check, Figure, Yardstick
 from harness.server import Organization
@@ -14,6 +20,11 @@ from harness.world import copy_rows, customer_names, enrol, grant, json_text
 
 PLAN = "scale"  # the one without credits of its own
 PGBENCH = "same SQL by pgbench"
+ONE_STATEMENT = "one statement, same driver"
+CALLERS = (1, 16, 64, 256)
+PGBENCH_MAX = 64
+"""pgbench gets no faster on one row with more clients, and each needs a connection."""
+SLOW_SYNC_US = 2000
 RACING = 1_000
 RACED_FOR = 500
 
@@ -42,18 +53,52 @@ async def measure(bench: Bench) -> None:
     copies = str(uuid4())
     await copy_rows(bench.database, organization.id, copies)
     load = Load(bench.server.port)
-    for kind, what, customers in (("hot", "1 hot customer", names[:1]), ("1000", "1,000 customers", names)):
+    kinds = (("hot", "1 hot customer", names[:1]), ("1000", "1,000 customers", names))
+    for kind, what, customers in kinds:
         bench.report.begin(f"check-and-deduct over HTTP: {what}, requests/s")
         traffic = Traffic([_deduction(organization, name, 1) for name in customers])
         for connections in bench.connections:
             measured = await load.measure(traffic, connections=connections, seconds=bench.seconds)
             yardstick = await _pgbench(bench, copies, len(customers), connections)
-            bench.report.add(
-                Figure(f"deduct_{kind}_c{connections}", "requests/s", connections, measured, yardstick)
-            )
+            name = f"deduct_{kind}_c{connections}"
+            bench.report.add(Figure(name, "requests/s", connections, measured, yardstick))
+    url = bench.server.database_url
+    async with in_process.grouped(url, organization.id) as callers:
+        for kind, what, customers in kinds:
+            bench.report.begin(f"deductions in process: {what}, decisions/s")
+            await _in_process(bench, f"in_process_{kind}", callers, customers, copies)
+        async with _slower_sync(bench.database):
+            bench.report.begin("deductions in process: 1 hot customer, each sync 2 ms slower, decisions/s")
+            await _in_process(bench, "in_process_hot_slow_disk", callers, names[:1], copies)
     await _check_ledger(bench, organization)
-    await _check_taken(bench, organization, load)
+    await _check_taken(bench, organization, load, callers)
     await _check_race(bench, organization)
+
+
+async def _in_process(bench: Bench, name: str, callers: Callers, customers: list[str], copies: str) -> None:
+    for count in CALLERS if max(bench.connections) >= PGBENCH_MAX else CALLERS[:2]:
+        measured = await callers.measure(customers, callers=count, seconds=bench.seconds)
+        figure = f"{name}_c{count}"
+        if count == 1:
+            async with in_process.one_statement_each(bench.server.database_url, copies) as alone:
+                single = await alone.measure(customers, callers=1, seconds=bench.seconds)
+            bench.report.add(Figure(figure, "decisions/s", count, measured, Yardstick(ONE_STATEMENT, single)))
+        yardstick = await _pgbench(bench, copies, len(customers), min(count, PGBENCH_MAX))
+        bench.report.add(Figure(figure, "decisions/s", count, measured, yardstick))
+
+
+@asynccontextmanager
+async def _slower_sync(database: asyncpg.Connection) -> AsyncIterator[None]:
+    """PostgreSQL sleeps 2 ms before each sync of its log, as if the disk were a cloud's; who waits meanwhile shares it."""
+    await database.execute(f"alter system set commit_delay = {SLOW_SYNC_US}")
+    await database.execute("alter system set commit_siblings = 0")
+    await database.execute("select pg_reload_conf()")
+    try:
+        yield
+    finally:
+        await database.execute("alter system reset commit_delay")
+        await database.execute("alter system reset commit_siblings")
+        await database.execute("select pg_reload_conf()")
 
 
 async def _pgbench(bench: Bench, org_id: str, customers: int, connections: int) -> Yardstick:
@@ -80,15 +125,16 @@ async def _check_ledger(bench: Bench, organization: Organization) -> None:
     bench.report.check(Check("deduct_ledger", says, accounts, inexact))
 
 
-async def _check_taken(bench: Bench, organization: Organization, load: Load) -> None:
+async def _check_taken(bench: Bench, organization: Organization, load: Load, callers: Callers) -> None:
     """There is credit enough, so every answer was an allowance of 1 credit."""
+    answered = load.answered + callers.taken
     taken = await bench.database.fetchval(
         "select coalesce(-sum(amount), 0) from ledger_entries where org_id = $1 and type = 'deduct'",
         organization.id,
     )
-    says = f"{load.answered:,} answers, and at most {load.unseen:,} unseen, took {taken:,.0f} credits"
-    off = max(0, load.answered - taken, taken - load.answered - load.unseen)
-    bench.report.check(Check("deduct_taken", says, load.answered, int(off)))
+    says = f"{answered:,} answers, and at most {load.unseen:,} unseen, took {taken:,.0f} credits"
+    off = max(0, answered - taken, taken - answered - load.unseen)
+    bench.report.check(Check("deduct_taken", says, answered, int(off)))
 
 
 async def _check_race(bench: Bench, organization: Organization) -> None:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from nozle_server.credits.operations.entity_credits import close_entity
-from world import World, audit, instant
+from world import World, audit
 
 pytestmark = pytest.mark.database
 
@@ -151,15 +150,6 @@ async def test_what_an_entity_lost_with_its_end_is_not_carried_over(world: World
     await world.subscribe("acme", "pro")
     await world.turn("2026-01-20")
     await put(world, "ann", "suspended")
-    [ann] = await world.fetch("select id, customer_id from entities where org_id = $1")
-
-    async def close(tx: Any) -> None:
-        now, bus = instant("2026-01-20"), world.services.seams.change_bus
-        await close_entity(
-            tx, bus, org_id=world.org_id, customer_id=ann["customer_id"], entity_id=ann["id"], now=now
-        )
-
-    await world.database.run(close)
     await world.turn("2026-01-25")
     await put(world, "ann")
     assert await left(world) == {}

@@ -112,10 +112,13 @@ CHECKS = (
             'one entry of ' || g.amount as expected,
             coalesce(l.n, 0) || ' of ' || coalesce(l.total, 0) as found
         from credit_grants g left join (
-            select l.org_id, l.grant_id, count(*) as n, sum(l.amount) as total from ledger_allocations l
-            join ledger_entries e on e.org_id = l.org_id and e.id = l.entry_id and e.type = 'grant'
-            where $org(l) group by 1, 2
-        ) l on l.org_id = g.org_id and l.grant_id = g.id
+            select l.org_id, l.grant_id, e.type, count(*) as n, sum(l.amount) as total from ledger_allocations l
+            join ledger_entries e on e.org_id = l.org_id and e.id = l.entry_id
+                and e.type in ('grant', 'transfer', 'adjustment')
+            where $org(l) and l.amount > 0 group by 1, 2, 3
+        ) l on l.org_id = g.org_id and l.grant_id = g.id and l.type = case g.source
+            when 'allocation' then 'transfer' when 'transfer' then 'transfer'
+            when 'adjustment' then 'adjustment' else 'grant' end
         where $org(g) and (l.n is distinct from 1 or l.total <> g.amount)""",
     ),
 )

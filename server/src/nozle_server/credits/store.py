@@ -48,15 +48,15 @@ async def list_account_ids(tx: Tx, org_id: UUID, customer_id: UUID) -> list[UUID
     return [row["id"] for row in rows]
 
 
-async def list_parents(tx: Tx, org_id: UUID, account_id: UUID, entity_id: UUID) -> list[Grant]:
-    """The grants that an entity's allocations came from, where something of these is left."""
+async def list_parents(tx: Tx, org_id: UUID, account_id: UUID, entity_ids: Sequence[UUID]) -> list[Grant]:
+    """The grants that the allocations of these entities came from, where something of these is left."""
     rows = await tx.fetch(
         f"""select {_GRANT} from credit_grants where org_id = $1 and account_id = $2 and id in (
                 select parent_id from credit_grants
-                where org_id = $1 and account_id = $2 and entity_id = $3 and remaining > 0)""",
+                where org_id = $1 and account_id = $2 and entity_id = any($3) and remaining > 0)""",
         org_id,
         account_id,
-        entity_id,
+        list(entity_ids),
     )
     return [grant_from_row(row) for row in rows]
 

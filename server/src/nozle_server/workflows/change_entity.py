@@ -1,9 +1,15 @@
-"""Change the entities of a customer: what they are, and with it who spends which credits."""
+"""Change the entities of a customer: what they are, and with it who spends which credits.
+
+What has been decided about the customer's accounts with the entities as they were is void from the same transaction on,
+because each change raises the accounts' versions.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from nozle_server.credits.operations.entity_credits import close_entities
+from nozle_server.credits.operations.grants import touch_accounts
 from nozle_server.customers.model import Customer
 from nozle_server.customers.queries import lock_customer
 from nozle_server.entities import operations
@@ -17,11 +23,36 @@ from nozle_server.workflows.grant_plan_credits import grant_to_entities
 async def put_entities(
     tx: Tx, seams: Seams, *, org_id: UUID, customer_id: str, snapshots: Sequence[Snapshot], now: datetime
 ) -> tuple[Customer, tuple[EntityChange, ...]]:
-    """As `entities.operations.put_entities`, for the customer with this external id. NotFound `customer_not_found`."""
+    """As `entities.operations.put_entities`, for the customer with this external id. NotFound `customer_not_found`.
+
+    Who becomes active gets what the customer's plans grant to each; who is suspended or deleted loses its credits:
+    top-ups go back to the customer, what was granted expires.
+    """
     customer = await lock_customer(tx, org_id, customer_id)
     changes = await operations.put_entities(
         tx, seams.change_bus, customer=customer, snapshots=snapshots, now=now
     )
+    # First: it holds subscriptions, which come before accounts.
     if opened := [one.entity.id for one in changes if one.opens]:
         await grant_to_entities(tx, seams, org_id=org_id, customer_id=customer.id, entity_ids=opened, now=now)
+    if closed := [one.entity.id for one in changes if one.closes]:
+        await close_entities(
+            tx, seams.change_bus, org_id=org_id, customer_id=customer.id, entity_ids=closed, now=now
+        )
+    elif any(one.moves_credits for one in changes):
+        await touch_accounts(tx, org_id, customer.id)
     return customer, changes
+
+
+async def delete_all_entities(tx: Tx, seams: Seams, *, customer: Customer, now: datetime) -> None:
+    """Delete the entities of a customer that is held, with what that brings."""
+    gone = await operations.delete_entities(tx, seams.change_bus, customer=customer, now=now)
+    if gone:
+        await close_entities(
+            tx,
+            seams.change_bus,
+            org_id=customer.org_id,
+            customer_id=customer.id,
+            entity_ids=[one.id for one in gone],
+            now=now,
+        )

@@ -11,7 +11,6 @@ from nozle_server.credits.operations.grants import touch_accounts
 from nozle_server.customers.model import Customer
 from nozle_server.customers.operations import mark_deleted
 from nozle_server.customers.queries import lock_customer
-from nozle_server.entities.operations import delete_entities
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
@@ -23,6 +22,7 @@ from nozle_server.subscriptions.model import Status
 from nozle_server.wallets import store as wallets_store
 from nozle_server.wallets.operations.wallets import terminate_wallet
 from nozle_server.workflows.catch_up import catch_up
+from nozle_server.workflows.change_entity import delete_all_entities
 from nozle_server.workflows.close_period import finalize_draft
 from nozle_server.workflows.end_subscription import end_now
 
@@ -51,7 +51,7 @@ async def delete_customer(tx: Tx, seams: Seams, *, org_id: UUID, external_id: st
         )
     for wallet in await wallets_store.list_active(tx, org_id, customer.id):
         await terminate_wallet(tx, seams.change_bus, wallet=wallet, now=now)
-    await delete_entities(tx, seams.change_bus, customer=customer, now=now)
+    await delete_all_entities(tx, seams, customer=customer, now=now)
     await touch_accounts(tx, org_id, customer.id)
     deleted = await mark_deleted(tx, org_id=org_id, external_id=external_id, now=now)
     await seams.change_bus.publish(tx, Change(org_id, CUSTOMER_DELETED, str(customer.id)))

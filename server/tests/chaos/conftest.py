@@ -30,8 +30,11 @@ async def launcher() -> AsyncIterator[Launcher]:
 
 @pytest.fixture(scope="session")
 async def shared_installation(launcher: Launcher) -> AsyncIterator[Installation]:
+    """Of all tests that need no other; in the end the product's own command looks over all that they did to it."""
     async with installed(launcher, servers=2) as installation:
         yield installation
+        looking = await installation.launch("audit")
+        assert await looking.wait(within_s=600) == 0, looking.said()
 
 
 @pytest.fixture

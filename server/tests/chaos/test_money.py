@@ -108,6 +108,26 @@ async def test_m12_a_hundred_first_requests_to_cold_servers_count_the_balance_on
             installation.forget_ended()
 
 
+async def test_m12_what_one_server_did_every_other_knows_at_once(
+    installation: Installation, client: Client, rng: random.Random
+) -> None:
+    """A grant, a deduction and a refusal that one server has answered are what the next one counts from."""
+    await client.a_customer("acme")
+    left = Decimal(0)
+    for _ in range(scaled(40, at_1000=20_000)):
+        at, amount = rng.choice(installation.urls), Decimal(rng.choice(["1", "0.3"]))
+        if rng.random() < 0.3:
+            body = {"amount": amount}
+            granted = await client.post("/api/v1/credits/acme/grants", body, at=at)
+            left += amount
+            assert granted["balance"] == left
+        else:
+            answer = (await client.deduct("acme", amount, at=at)).json
+            assert answer["allowed"] == (amount <= left)
+            left -= amount if answer["allowed"] else 0
+            assert answer["remaining"] == left
+
+
 async def test_m13_credits_that_expire_while_they_are_deducted_are_spent_in_order_and_in_time(
     installation: Installation, live_client: Client, rng: random.Random
 ) -> None:

@@ -19,6 +19,7 @@ from nozle_server.entities.model import (
     EntityStatus,
 )
 from nozle_server.entities.queries import unknown_entity
+from nozle_server.infra.batch import batch
 from nozle_server.infra.change_bus import Change, ChangeBus
 from nozle_server.infra.database import Tx
 
@@ -48,17 +49,15 @@ async def put_entities(
         tx,
         [one.entity for one in changes if one.before is not None and one.action is not Action.UNCHANGED],
     )
-    for one in changes:
-        if one.action is not Action.UNCHANGED:
-            await _announce(tx, bus, customer, one.action, one.entity)
+    done = [(one.action, one.entity) for one in changes if one.action is not Action.UNCHANGED]
+    await _announce(tx, bus, customer, done)
     return tuple(changes)
 
 
 async def delete_entities(tx: Tx, bus: ChangeBus, *, customer: Customer, now: datetime) -> tuple[Entity, ...]:
     """Delete all that the customer has, children with their parents; what was deleted."""
     gone = await store.mark_all_deleted(tx, customer.org_id, customer.id, now)
-    for entity in gone:
-        await _announce(tx, bus, customer, Action.DELETED, entity)
+    await _announce(tx, bus, customer, [(Action.DELETED, entity) for entity in gone])
     return tuple(gone)
 
 
@@ -168,10 +167,15 @@ async def _check_tree(tx: Tx, customer: Customer, changes: Sequence[EntityChange
         raise RuleBroken(f"entities stand at most {tree.MAX_DEPTH} deep", code="entity_too_deep")
 
 
-async def _announce(tx: Tx, bus: ChangeBus, customer: Customer, action: Action, entity: Entity) -> None:
-    payload = {
-        "customer_id": customer.external_id,
-        "external_id": entity.external_id,
-        "status": entity.status,
-    }
-    await bus.publish(tx, Change(customer.org_id, f"entity.{action}", str(entity.id), payload))
+async def _announce(
+    tx: Tx, bus: ChangeBus, customer: Customer, done: Sequence[tuple[Action, Entity]]
+) -> None:
+    async with batch(tx):
+        for action, entity in done:
+            payload = {
+                "customer_id": customer.external_id,
+                "external_id": entity.external_id,
+                "status": entity.status,
+            }
+            change = Change(customer.org_id, f"entity.{action}", str(entity.id), payload)
+            await bus.publish(tx, change)

@@ -28,9 +28,9 @@ from nozle_server.credits.model import (
     GrantSource,
     Hold,
     Level,
-    PoolPolicy,
     Receivable,
 )
+from nozle_server.entities.model import PoolPolicy
 from nozle_server.infra import arrays, due
 from nozle_server.infra.change_bus import Change, ChangeBus, Publication
 from nozle_server.infra.database import TakenMeanwhile, Tx, tell_after_commit

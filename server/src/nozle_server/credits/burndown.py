@@ -8,7 +8,8 @@ from typing import Protocol
 from uuid import UUID
 
 from nozle_server.core.rounding import EXACT
-from nozle_server.credits.model import Draw, Grant, PoolPolicy
+from nozle_server.credits.model import Draw, Grant
+from nozle_server.entities.model import PoolPolicy
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 

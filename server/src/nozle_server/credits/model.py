@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
+from nozle_server.entities.model import PoolPolicy
 
 ZERO = Decimal(0)
 
@@ -72,14 +73,6 @@ class BudgetInterval(StrEnum):
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
-
-
-class PoolPolicy(StrEnum):
-    """Whose grants an entity spends: its own and its parents' first, then the customer's; or only one of both."""
-
-    ENTITY_ONLY = "entity_only"
-    ENTITY_THEN_CUSTOMER = "entity_then_customer"
-    CUSTOMER_ONLY = "customer_only"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ class EntityStatus(StrEnum):
 
 
 class PoolPolicy(StrEnum):
-    """Whose credits an entity spends: its own, its own first and then the customer's, or the customer's."""
+    """Whose credits an entity spends: its own and its parents', these first and then the customer's, or the customer's."""
 
     ENTITY_ONLY = "entity_only"
     ENTITY_THEN_CUSTOMER = "entity_then_customer"

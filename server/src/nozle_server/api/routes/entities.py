@@ -200,7 +200,8 @@ ENDPOINTS = (
             " null takes it away; without `pool_policy` that stays (`entity_then_customer` at first). `action` is what"
             " became of it: `created`, `updated`, `unchanged`, `activated`, `suspended`, `deleted`, or `reactivated` where"
             " a deleted one had this id: another entity with another `id`, which inherits nothing. Only an active entity"
-            " spends. Entities stand at most 8 deep below one another."
+            " spends, and only while all it stands below are active too: suspending or deleting returns the top-ups allocated"
+            " to it to the customer, and lets its other grants expire. Entities stand at most 8 deep below one another."
         ),
         tag="Entities",
         body=EntityDraft,
@@ -251,7 +252,10 @@ ENDPOINTS = (
         scope=Scope.SECRET,
         mounts=SEED,
         summary="Delete an entity",
-        description="What it did stays. While entities stand below it, it is a 409; once deleted, `unchanged`.",
+        description=(
+            "What it did stays; unused credits go as when it is suspended. While entities stand below it, it is a 409; once"
+            " deleted, `unchanged`."
+        ),
         tag="Entities",
         reply_schema=_CHANGED,
         errors=(404, 409),

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from nozle_server.core.ids import from_text
 from nozle_server.credits import book_store, giving, store
 from nozle_server.credits.model import GrantSource
 from nozle_server.credits.operations.grants import grant_credits
 from nozle_server.customers.queries import get_customer
 from nozle_server.entities.queries import get_entity
+from nozle_server.subscriptions.store import lock
 from world import World, audit
 
 pytestmark = pytest.mark.database
@@ -32,10 +34,13 @@ async def acme(world: World) -> World:
     return world
 
 
-async def give(world: World, name: str, amount: int) -> None:
-    """Credits for an entity alone."""
+async def give(world: World, name: str, amount: int, *, subscription: str | None = None) -> None:
+    """Credits for an entity alone; as part of a plan, whoever gives them holds the subscription and takes a while."""
 
     async def work(tx: Any) -> None:
+        if subscription is not None:
+            await lock(tx, world.org_id, from_text("sub", subscription, what="subscription"))
+            await asyncio.sleep(0.3)
         customer = await get_customer(tx, world.org_id, "acme")
         entity = await get_entity(tx, world.org_id, customer.id, name)
         await grant_credits(
@@ -154,6 +159,17 @@ async def test_what_was_bought_returns_to_the_customer(acme: World) -> None:
     assert await acme.balance("acme") == 140
     assert await take(acme, 131, entity=None) == (False, 130)
     assert await take(acme, 130, entity=None) == (True, 0)
+    await audit(acme)
+
+
+async def test_what_a_plan_grants_while_an_entity_is_closed_is_lost_with_the_rest(acme: World) -> None:
+    await acme.a_plan()
+    subscription = await acme.subscribe("acme", "pro")
+    granting = asyncio.create_task(give(acme, "agent", 7, subscription=subscription))
+    await asyncio.sleep(0.1)
+    await acme.an_entity("agent", status="suspended")
+    await granting
+    assert await acme.balance("acme") == 110
     await audit(acme)
 
 

@@ -17,6 +17,8 @@ from nozle_server.entities.drafts import Snapshot
 from nozle_server.entities.model import EntityChange
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
+from nozle_server.subscriptions import store as subscriptions_store
+from nozle_server.subscriptions.model import Status
 from nozle_server.workflows.grant_plan_credits import grant_to_entities
 
 
@@ -32,16 +34,27 @@ async def put_entities(
     changes = await operations.put_entities(
         tx, seams.change_bus, customer=customer, snapshots=snapshots, now=now
     )
-    # First: it holds subscriptions, which come before accounts.
+    closed = [one.entity.id for one in changes if one.closes]
+    # Subscriptions are held before accounts.
+    if closed:
+        await _hold_subscriptions(tx, org_id, customer.id)
     if opened := [one.entity.id for one in changes if one.opens]:
         await grant_to_entities(tx, seams, org_id=org_id, customer_id=customer.id, entity_ids=opened, now=now)
-    if closed := [one.entity.id for one in changes if one.closes]:
+    if closed:
         await close_entities(
             tx, seams.change_bus, org_id=org_id, customer_id=customer.id, entity_ids=closed, now=now
         )
     elif any(one.moves_credits for one in changes):
         await touch_accounts(tx, org_id, customer.id)
     return customer, changes
+
+
+async def _hold_subscriptions(tx: Tx, org_id: UUID, customer_id: UUID) -> None:
+    """Whoever grants a plan's credits to entities holds the subscription: what it grants is there before they are closed, or
+    it sees them closed."""
+    for one in await subscriptions_store.list_of_customer(tx, org_id, customer_id):
+        if one.status is Status.ACTIVE:
+            await subscriptions_store.hold(tx, org_id, one.id)
 
 
 async def delete_all_entities(tx: Tx, seams: Seams, *, customer: Customer, now: datetime) -> None:

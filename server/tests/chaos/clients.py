@@ -97,7 +97,10 @@ class Client:
 
     async def post(self, target: str, body: object, **more: Any) -> Any:
         """A call that must succeed."""
-        answer = await self.send("POST", target, body, **more)
+        return await self.must("POST", target, body, **more)
+
+    async def must(self, method: str, target: str, body: object, **more: Any) -> Any:
+        answer = await self.send(method, target, body, **more)
         assert answer.status == 200, f"{target}: {answer.status} {answer.body[:500]!r}"
         return answer.json
 

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import asyncpg
 import pytest
 
-from chaos.clients import Attempt, Client, insist_on_all, rfc3339
+from chaos.clients import Attempt, Client, deduction, insist_on_all, rfc3339
 from chaos.harness import Installation
 from chaos.scale import scaled
 from nozle_server.credits.model import GrantSource
@@ -111,21 +112,28 @@ async def test_m12_a_hundred_first_requests_to_cold_servers_count_the_balance_on
 async def test_m12_what_one_server_did_every_other_knows_at_once(
     installation: Installation, client: Client, rng: random.Random
 ) -> None:
-    """A grant, a deduction and a refusal that one server has answered are what the next one counts from."""
+    """A grant, a deduction, a refusal and a suspension that one server has answered are what the next one decides by."""
     await client.a_customer("acme")
-    left = Decimal(0)
-    for _ in range(scaled(40, at_1000=20_000)):
-        at, amount = rng.choice(installation.urls), Decimal(rng.choice(["1", "0.3"]))
-        if rng.random() < 0.3:
-            body = {"amount": amount}
-            granted = await client.post("/api/v1/credits/acme/grants", body, at=at)
+    agent = "/api/v1/customers/acme/entities/agent"
+    left, status = Decimal(0), "active"
+    await client.must("PUT", agent, {"status": status}, key=uuid4().hex)
+    for _ in range(scaled(60, at_1000=20_000)):
+        at, amount, deed = rng.choice(installation.urls), Decimal(rng.choice(["1", "0.3"])), rng.random()
+        if deed < 0.25:
+            granted = await client.post("/api/v1/credits/acme/grants", {"amount": amount}, at=at)
             left += amount
             assert granted["balance"] == left
+        elif deed < 0.4:
+            status = "suspended" if status == "active" else "active"
+            await client.must("PUT", agent, {"status": status}, key=uuid4().hex, at=at)
         else:
-            answer = (await client.deduct("acme", amount, at=at)).json
-            assert answer["allowed"] == (amount <= left)
-            left -= amount if answer["allowed"] else 0
-            assert answer["remaining"] == left
+            body, may = deduction("acme", amount), amount <= left
+            if rng.random() < 0.5:
+                body, may = body | {"entity_id": "agent"}, may and status == "active"
+            answer = await client.post("/api/v1/check-and-deduct", body, at=at)
+            assert answer["allowed"] == may
+            left -= amount if may else 0
+    assert await client.balance("acme") == left
 
 
 async def test_m13_credits_that_expire_while_they_are_deducted_are_spent_in_order_and_in_time(

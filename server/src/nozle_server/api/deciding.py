@@ -26,6 +26,7 @@ async def decide_together(
     entity: str | None = None,
     credit_system: str | None = None,
     also: Callable[..., Any] | None = None,
+    before: Callable[..., Any] | None = None,
 ) -> Reply:
     """Have `decide` decide over an account of a customer's, by the merchant's id, and answer what `to_json` makes of it.
 
@@ -44,6 +45,7 @@ async def decide_together(
             entity=entity,
             claim=call.claim,
             also=also,
+            before=before,
         )
     )
     return Reply(raw=answer.body, status=answer.status, headers=REPLAYED if answer.replayed else {})

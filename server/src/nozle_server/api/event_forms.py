@@ -127,11 +127,7 @@ def _event(
 ) -> MeterEvent:
     if customer is None and subscription is None:
         raise InvalidInput("customer_id is required", details={"customer_id": ["value_is_mandatory"]})
-    if len(msgspec.json.encode(properties)) > MAX_PROPERTIES_BYTES:
-        raise InvalidInput(
-            f"properties are larger than {MAX_PROPERTIES_BYTES} bytes",
-            details={"properties": ["value_is_too_long"]},
-        )
+    check_properties(properties)
     return MeterEvent(
         transaction_id=str(new_id())
         if transaction_id is None
@@ -144,6 +140,15 @@ def _event(
         value=value,
         precise_total_amount_cents=precise,
     )
+
+
+def check_properties(properties: dict[str, Any]) -> None:
+    """InvalidInput for more than an event may carry."""
+    if len(msgspec.json.encode(properties)) > MAX_PROPERTIES_BYTES:
+        raise InvalidInput(
+            f"properties are larger than {MAX_PROPERTIES_BYTES} bytes",
+            details={"properties": ["value_is_too_long"]},
+        )
 
 
 def event_json(event: EventRecord) -> dict[str, object]:

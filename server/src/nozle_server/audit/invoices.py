@@ -7,9 +7,13 @@ from nozle_server.audit.model import Check
 _IN_ARREARS = """l.kind = 'charge' and not l.pay_in_advance and l.adjusts_invoice_id is null and l.true_up_of is null
                 and i.invoice_type <> 'progressive_billing' and i.status <> 'draft'"""
 
-_EVENTS = """
+# A charge bills the usage that credits were taken for, or leaves it out, all of it.
+_UNPAID = "e.reason is distinct from 'paid_by_credits'"
+
+_EVENTS = f"""
             select w.org_id, w.subscription_id, w.metric_id, w.period_start, w.period_end, count(e.id) as n,
-                coalesce(sum(e.quantity), 0) as total
+                coalesce(sum(e.quantity), 0) as total, count(e.id) filter (where {_UNPAID}) as unpaid,
+                coalesce(sum(e.quantity) filter (where {_UNPAID}), 0) as unpaid_total
             from (
                 select distinct org_id, subscription_id, metric_id, period_start, period_end from billed
             ) w left join events e on e.org_id = w.org_id and e.subscription_id = w.subscription_id
@@ -99,7 +103,7 @@ CHECKS = (
         select b.org_id, {_IDS}, e.n::text as expected, b.events_count::text as found
         from billed b join ({_EVENTS}
         ) {_SAME_PERIOD}
-        where b.events_count <> e.n""",
+        where b.events_count not in (e.n, e.unpaid)""",
     ),
     Check(
         "billed_units_are_the_usage",
@@ -110,7 +114,8 @@ CHECKS = (
             and m.aggregation_type in ('sum_agg', 'count_agg') and m.rounding_function is null and not m.recurring
         join ({_EVENTS}
         ) {_SAME_PERIOD}
-        where b.events_count = e.n and b.units <> e.total""",
+        where b.events_count = e.n and b.units <> e.total
+            or b.events_count = e.unpaid and b.units <> e.unpaid_total""",
     ),
     Check(
         "event_is_charged_in_advance_once",

@@ -63,7 +63,8 @@ class Request:
 
     `decide` is told the book and the time, or no book where the customer never had credits; it may refuse by raising
     before it has changed anything. `encode` makes the answer of what it decided. `entity` is the merchant's id of the
-    entity that it is about. `also` runs in the same transaction, after the decision and before the commit.
+    entity that it is about. `also` runs in the same transaction, after the decision and before the commit; `before`, which
+    comes with it, ahead of the account's lock, and holds what is always held before an account.
     """
 
     org_id: UUID
@@ -76,6 +77,7 @@ class Request:
     entity: str | None = None
     claim: Claim | None = None
     also: Callable[[Tx, Any], Awaitable[None]] | None = None
+    before: Callable[[Tx], Awaitable[None]] | None = None
     done: "asyncio.Future[Answer]" = field(init=False)
     account: AccountKey = field(init=False)
     rounds: int = field(init=False, default=0)
@@ -199,8 +201,9 @@ class GroupCommit:
         """Batch after batch, until nothing waits."""
         try:
             while queue.waiting:
-                systems = queue.systems or await self._load_systems(queue)
-                chosen = self._choose(queue, systems)
+                remembered = queue.systems
+                systems = remembered or await self._load_systems(queue)
+                chosen = self._choose(queue, systems, sure=remembered is None)
                 if chosen:
                     await self._commit(queue, systems, chosen)
         finally:
@@ -221,8 +224,9 @@ class GroupCommit:
         queue.systems = systems
         return systems
 
-    def _choose(self, queue: _Queue, systems: Systems) -> list[Request]:
-        """The next batch, in order of arrival. Whose account is in a lane of its own, or has to be, goes there."""
+    def _choose(self, queue: _Queue, systems: Systems, *, sure: bool) -> list[Request]:
+        """The next batch, in order of arrival. Whose account is in a lane of its own, or has to be, goes there. Who names
+        no system that is known waits until it is `sure` that there is none: one may have been made meanwhile."""
         chosen: list[Request] = []
         leaving: dict[AccountKey, list[Request]] = {}
         while queue.waiting and len(chosen) < MAX_BATCH:
@@ -230,6 +234,10 @@ class GroupCommit:
             try:
                 request.route(systems)
             except NozleError as refusal:
+                if not sure:
+                    queue.waiting.appendleft(request)
+                    queue.systems = None
+                    break
                 request.resolve(refusal)
                 continue
             account = request.account
@@ -399,7 +407,7 @@ class GroupCommit:
         self._books.pop((queue.org_id, account), None)
 
         async def work(tx: Tx) -> list[tuple[Request, Answer | NozleError]]:
-            return await self._decide_locked(tx, queue.org_id, account, requests)
+            return await self._decide_locked(tx, queue, account, requests)
 
         try:
             outcomes = await self._database.run(work, deadline_s=DEADLINE_S)
@@ -419,8 +427,12 @@ class GroupCommit:
                 request.resolve(outcome)
 
     async def _decide_locked(
-        self, tx: Tx, org_id: UUID, account: AccountKey, requests: Sequence[Request]
+        self, tx: Tx, queue: _Queue, account: AccountKey, requests: Sequence[Request]
     ) -> list[tuple[Request, Answer | NozleError]]:
+        org_id = queue.org_id
+        for request in requests:
+            if request.before is not None:
+                await request.before(tx)
         [(customer_id, account_id)] = await book_store.find_account_ids(tx, org_id, [account])
         if customer_id is None:
             return [(request, unknown_customer()) for request in requests]
@@ -428,7 +440,7 @@ class GroupCommit:
         if account_id is not None:
             names = {request.entity for request in requests if request.entity is not None}
             [book] = await book_store.lock(tx, org_id, [account_id], names)
-        systems = await book_store.get_systems(tx, org_id)
+        systems = queue.systems = await book_store.get_systems(tx, org_id)
         outcomes: list[tuple[Request, Answer | NozleError]] = []
         for request in requests:
             outcomes.append((request, await self._decide_one(tx, request, book, systems)))

@@ -16,7 +16,7 @@ from nozle_server.catalog.charge_models import Standard
 from nozle_server.catalog.model import Charge, ChargeFilter
 from nozle_server.infra.database import Tx
 from nozle_server.infra.usage_store import UsageQuery, UsageStore, Window
-from nozle_server.rating.filters import conditions, in_order_of_match
+from nozle_server.rating.filters import conditions, in_order_of_match, prices_paid_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
 
@@ -57,6 +57,7 @@ class PricePositions:
             windows=(window,),
             filters=tuple(conditions(one, metric) for one in filters),
             recurring=metric.recurring,
+            unpaid=not prices_paid_usage(charge.filters),
         )
         index = filters.index(matched) if matched else None
         rows = await usage_store.usage(tx, subscription.org_id, query)

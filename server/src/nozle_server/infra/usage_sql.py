@@ -132,6 +132,8 @@ def _events(one: Statement, query: UsageQuery) -> str:
         which += (
             f" and (e.received_at, e.id) {'<=' if query.arrived.with_it else '<'} ({received_at}, {event_id})"
         )
+    if query.unpaid:
+        which += " and e.reason is distinct from 'paid_by_credits'"
     groups = "".join(f", {_group(one, query, name)} as group_{n}" for n, name in enumerate(query.group_by))
     return f"""
         select w.*, b.bucket, {_grouped_by(one, query)} as grouped_by{groups}, {inside} as inside, e.id, e.quantity,

@@ -89,7 +89,7 @@ class UsageQuery:
     window's late events too. `weighted` asks for the days (of a prorated charge) or seconds (of a weighted sum) that
     units were there, `with_transactions` for the single events, `with_amounts` for the sum of the events' own prices,
     `with_highest` for the highest level that the quantity had in the window as the events arrived (and then not the
-    weights). `arrived` looks only at what had arrived by then.
+    weights). `arrived` looks only at what had arrived by then. `unpaid` leaves out what credits were taken for.
     """
 
     metric_id: UUID
@@ -107,6 +107,7 @@ class UsageQuery:
     with_amounts: bool = False
     with_highest: bool = False
     arrived: Arrival | None = None
+    unpaid: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,15 @@ from nozle_server.core.values import replace
 from nozle_server.infra.event_log import EventRecord
 from nozle_server.infra.usage_store import Arrival, UsageQuery, UsageRow, Window
 from nozle_server.invoicing.model import InvoiceLine, LineKind
+from nozle_server.metering.model import PAID_BY_CREDITS
 from nozle_server.metering.quantity import round_units
-from nozle_server.rating.filters import best_match, conditions, group_of, in_order_of_match
+from nozle_server.rating.filters import (
+    best_match,
+    conditions,
+    group_of,
+    in_order_of_match,
+    prices_paid_usage,
+)
 from nozle_server.rating.rate import (
     RatedLine,
     Usage,
@@ -68,7 +75,13 @@ def usage_query(
             needs_transactions(model) or (prorated and needs_parts(model)) for model in models
         ),
         with_amounts=any(needs_amounts(model) for model in models),
+        unpaid=not prices_paid_usage(charge.filters),
     )
+
+
+def is_charged(charge: Charge, event: EventRecord) -> bool:
+    """Whether an event is usage that the charge prices: not, when credits were taken for it already."""
+    return event.reason != PAID_BY_CREDITS or prices_paid_usage(charge.filters)
 
 
 def is_prorated(charge: Charge, metric: Metric) -> bool:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from nozle_server.infra.database import Tx
 from nozle_server.infra.event_log import EVENT_COLUMNS, EventRecord, event_from_row
+from nozle_server.metering.model import PAID_BY_CREDITS
 
 
 async def list_events(
@@ -47,11 +48,13 @@ async def list_priced_together(
     matching: Mapping[str, Sequence[str]],
     not_matching: Sequence[Mapping[str, Sequence[str]]],
     group: Mapping[str, str | None],
+    unpaid: bool = False,
     limit: int,
     offset: int,
 ) -> tuple[list[EventRecord], int]:
     """A page of the events of one line, in order of time, and how many there are: those of a subscription's period that
-    have one of the values of each property of `matching`, and not of any of `not_matching`, and these values of `group`.
+    have one of the values of each property of `matching`, and not of any of `not_matching`, and these values of `group`;
+    `unpaid` leaves out what credits were taken for.
     """
     values: list[object] = [org_id, subscription_id, metric_id, start, end]
 
@@ -70,6 +73,9 @@ async def list_priced_together(
         conditions.append(
             f"nullif(e.properties ->> ${len(values) - 1}::text, '') is not distinct from ${len(values)}::text"
         )
+    if unpaid:
+        values.append(PAID_BY_CREDITS)
+        conditions.append(f"e.reason is distinct from ${len(values)}")
     where = f"""
         from events e where e.org_id = $1 and e.subscription_id = $2 and e.metric_id = $3
           and e.occurred_at >= $4 and e.occurred_at < $5 and e.status in ('counted', 'late')

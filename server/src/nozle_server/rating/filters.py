@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from nozle_server.catalog.model import ALL_VALUES, ChargeFilter, Metric
+from nozle_server.metering.model import PAID_BY
 
 
 def in_order_of_match(filters: Sequence[ChargeFilter]) -> list[ChargeFilter]:
@@ -30,6 +31,12 @@ def best_match(
         if all(_matches(properties.get(key), values) for key, values in wanted.items()):
             return one
     return None
+
+
+def prices_paid_usage(filters: Sequence[ChargeFilter]) -> bool:
+    """Whether a charge says itself what usage costs that credits were taken for. Unless one of its filters is about who
+    paid, such usage is none of its business: nothing is paid twice."""
+    return any(PAID_BY in one.values for one in filters)
 
 
 def group_of(keys: Sequence[str], properties: Mapping[str, object]) -> dict[str, str | None]:

@@ -162,6 +162,8 @@ async def charge_events(
         if event.status == "late" and not one.subscription.bills(period):
             continue
         for charge in one.charges:
+            if not invoice_lines.is_charged(charge, event):
+                continue
             line = await pricing.line(one, charge, metrics[event.code], period, event, now)
             await _charge(tx, seams, one, charge, period, line, now)
 

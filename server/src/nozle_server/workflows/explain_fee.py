@@ -17,7 +17,7 @@ from nozle_server.invoicing import store as invoicing_store
 from nozle_server.invoicing.explanation import Context, invoice_sentences, sentences
 from nozle_server.invoicing.model import Invoice, InvoiceLine
 from nozle_server.metering import store as metering_store
-from nozle_server.rating.filters import conditions, in_order_of_match
+from nozle_server.rating.filters import conditions, in_order_of_match, prices_paid_usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,7 @@ async def _events(
         matching=conditions(charge_filter, metric) if charge_filter else {},
         not_matching=[conditions(one, metric) for one in ordered[:place]],
         group=line.grouped_by,
+        unpaid=not prices_paid_usage(charge.filters),
         limit=limit,
         offset=offset,
     )

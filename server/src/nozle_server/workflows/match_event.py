@@ -13,7 +13,7 @@ from nozle_server.costs import unit_cost
 from nozle_server.costs.model import CostModel, CostType
 from nozle_server.costs.unit_cost import CostFacts
 from nozle_server.infra.event_log import EventRecord
-from nozle_server.metering.model import MeterEvent
+from nozle_server.metering.model import PAID_BY_CREDITS, MeterEvent
 from nozle_server.metering.quantity import Measured, measure
 from nozle_server.metering.timestamps import check_not_ahead
 from nozle_server.subscriptions.model import Subscription
@@ -45,6 +45,8 @@ def resolve(event: MeterEvent, facts: EventFacts, *, strict: bool, now: datetime
     except (RuleBroken, InvalidInput) as error:
         return error
     status, reason = _status(metric, match, occurred_at, facts)
+    if event.paid and status != "unmatched":
+        reason = PAID_BY_CREDITS
     cost_facts = _cost_facts(event, measured)
     cost_model, cost = _cost(event, cost_facts, facts)
     return EventRecord(

@@ -11,7 +11,7 @@ from nozle_server.catalog.credit_model import CreditSystem
 from nozle_server.credits import book_store, usage_store
 from nozle_server.credits.book import Book
 from nozle_server.credits.burndown import Pool, burn_order, pools_of
-from nozle_server.credits.model import ZERO, Grant, PoolPolicy
+from nozle_server.credits.model import ZERO, Grant
 from nozle_server.credits.usage_model import CreditOperation, Position
 from nozle_server.credits.usage_store import Head
 from nozle_server.customers.model import Customer
@@ -72,7 +72,7 @@ async def get_chain(tx: Tx, entity: Entity) -> Chain:
         entity,
         {one.id: one.external_id for one in chain},
         all(one.status is EntityStatus.ACTIVE for one in chain),
-        pools_of(entity.id, (one.id for one in chain[1:]), PoolPolicy(entity.pool_policy)),
+        pools_of(entity.id, (one.id for one in chain[1:]), entity.pool_policy),
     )
 
 

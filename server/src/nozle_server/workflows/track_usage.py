@@ -24,14 +24,14 @@ from nozle_server.core.ids import new_id, to_text
 from nozle_server.core.rounding import EXACT
 from nozle_server.credits import usage_store
 from nozle_server.credits.book import Book
-from nozle_server.credits.model import ZERO, Deduction, PoolPolicy, Refusal, RefusedBudget
+from nozle_server.credits.model import ZERO, Deduction, Refusal, RefusedBudget
 from nozle_server.credits.queries import find_book
 from nozle_server.credits.spending import Spending
 from nozle_server.credits.spending import deduct as spend
 from nozle_server.credits.usage_model import OperationType, RateUsed, SourceMove, UsageOperation
 from nozle_server.customers.model import Customer
 from nozle_server.customers.queries import get_customer
-from nozle_server.entities.model import Entity, EntityStatus
+from nozle_server.entities.model import Entity, EntityStatus, PoolPolicy
 from nozle_server.entities.queries import get_entity
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
@@ -156,7 +156,7 @@ def decide(quote: Quote, book: Book | None, now: datetime) -> Tracked:
     """Take what the use costs if every level allows it, otherwise nothing. An entity that is not active, or was deleted, is
     denied."""
     name, entity = quote.use.entity, quote.entity
-    policy = None if entity is None else PoolPolicy(entity.pool_policy)
+    policy = None if entity is None else entity.pool_policy
     if book is None:
         refused = Deduction(False, ZERO, reason=Refusal.INSUFFICIENT_CREDITS)
         if entity is not None and entity.status is not EntityStatus.ACTIVE:

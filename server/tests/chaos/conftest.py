@@ -3,7 +3,8 @@
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from chaos.auditor import audit
 from chaos.clients import Client
 from chaos.harness import Installation, Launcher, Merchant, installed
+from databases import with_database
+
+NewDatabase = Callable[[], Awaitable[str]]
 
 HERE = Path(__file__).parent
 
@@ -69,6 +73,23 @@ async def client(installation: Installation, merchant: Merchant, rng: random.Ran
     """The merchant's program; each call goes to one of the servers."""
     async with Client(lambda: installation.urls, merchant.secret, rng) as client:
         yield client
+
+
+@pytest.fixture
+async def new_database(installation: Installation) -> AsyncIterator[NewDatabase]:
+    """Makes databases with nothing in them, beside the one that the servers use."""
+    names: list[str] = []
+
+    async def make() -> str:
+        names.append(f"empty_{uuid.uuid4().hex[:12]}")
+        async with installation.session() as session:
+            await session.execute(f'create database "{names[-1]}"')
+        return with_database(installation.database_url, names[-1])
+
+    yield make
+    async with installation.session() as session:
+        for name in names:
+            await session.execute(f'drop database "{name}" with (force)')
 
 
 @pytest.hookimpl(hookwrapper=True)

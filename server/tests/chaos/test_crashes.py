@@ -4,8 +4,7 @@ import asyncio
 import random
 import signal
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -15,10 +14,10 @@ import asyncpg
 import pytest
 
 from chaos.clients import Attempt, Client, Lost, insist_on_all
+from chaos.conftest import NewDatabase
 from chaos.families import until
 from chaos.harness import Command, Installation, Launcher, Server, installed
 from chaos.scale import is_large, scaled
-from databases import with_database
 from nozle_server.infra.migrate import MIGRATION_LOCK
 
 ENDED_WITHIN_S = 10
@@ -96,26 +95,6 @@ async def _keep_deducting(client: Client, server: Server, customer: str, attempt
         one = Attempt(customer, Decimal("0.1"))
         attempts.append(one)
         await one.send(client, at=server.url)
-
-
-NewDatabase = Callable[[], Awaitable[str]]
-
-
-@pytest.fixture
-async def new_database(installation: Installation) -> AsyncIterator[NewDatabase]:
-    """Makes databases with nothing in them."""
-    names: list[str] = []
-
-    async def make() -> str:
-        names.append(f"empty_{uuid.uuid4().hex[:12]}")
-        async with installation.session() as session:
-            await session.execute(f'create database "{names[-1]}"')
-        return with_database(installation.database_url, names[-1])
-
-    yield make
-    async with installation.session() as session:
-        for name in names:
-            await session.execute(f'drop database "{name}" with (force)')
 
 
 async def test_k01_a_server_that_migrates_ends_when_told_and_the_next_one_goes_on(

@@ -12,9 +12,15 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from shifted import ShiftedClock
 
 from nozle_server import cli
 from nozle_server.cli import program  # noqa: F401 - read here once, not in every process
+from nozle_server.core.clock import SystemClock
+from nozle_server.infra.job_queue import JobQueue
 
 
 def main() -> None:
@@ -68,6 +74,7 @@ def _fork(*, arguments: list[str], environment: dict[str, str], output: str) -> 
         os.closerange(3, 256)
         os.environ.clear()
         os.environ.update(environment)
+        _adapt(environment)
         sys.argv = ["nozle-server", *arguments]
         cli.main()
         status = 0
@@ -80,6 +87,16 @@ def _fork(*, arguments: list[str], environment: dict[str, str], output: str) -> 
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def _adapt(environment: dict[str, str]) -> None:
+    """What a test may want of a server that no setting gives."""
+    if "CHAOS_CLOCK" in environment:
+        clock = ShiftedClock(Path(environment["CHAOS_CLOCK"]))
+        SystemClock.now = lambda _: clock.now()  # type: ignore[method-assign]
+    if "CHAOS_LEASE_S" in environment:
+        lease = timedelta(seconds=float(environment["CHAOS_LEASE_S"]))
+        JobQueue.__init__.__kwdefaults__["lease"] = lease  # type: ignore[index]
 
 
 def _say(**facts: object) -> None:

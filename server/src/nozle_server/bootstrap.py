@@ -1,6 +1,7 @@
 """Build the real things once: settings, database, clock, seams, caches; start them in order and stop them in reverse."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -233,6 +234,9 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
             stack.push_async_callback(queue.stop)
         else:
             await _in_background(stack, queue.wake_others())
+        # The code that is loaded by now stays. The collector would stop everything to walk through it, time and again.
+        gc.collect()
+        gc.freeze()
         yield
 
 

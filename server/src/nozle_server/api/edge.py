@@ -9,14 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import falcon
-import structlog
 from falcon.asgi import Request, Response
 
 from nozle_server.api.answer import Answer, from_error
 from nozle_server.api.cors import Cors
 from nozle_server.api.errors import CORE_HINT, NO_SUCH_ENDPOINT, HttpError
 from nozle_server.api.incoming import KEY, Incoming, check_path
-from nozle_server.infra.logging import request_id
+from nozle_server.infra.logging import request_id, request_lines
 
 if TYPE_CHECKING:
     from nozle_server.api.metrics import Metrics
@@ -31,8 +30,7 @@ class Edge:
     def __init__(self, cors: Cors, metrics: Metrics) -> None:
         self._cors = cors
         self._metrics = metrics
-        # Bound once, to the log as it is configured now: binding costs more than the line.
-        self._log = structlog.get_logger().bind()
+        self._lines = request_lines()
 
     def begin(self, incoming: Incoming) -> None:
         """Give what is logged from here on the request's id."""
@@ -47,14 +45,15 @@ class Edge:
         seconds = time.perf_counter() - incoming.started
         route = incoming.route or _NO_ROUTE
         self._metrics.observe(f"{incoming.method} {route}", answer.status, seconds)
-        self._log.info(
-            "request",
-            method=incoming.method,
-            route=route,
-            status=answer.status,
-            duration_ms=round(seconds * 1000, 3),
-            org_id=incoming.org_id,
-        )
+        if self._lines is not None:
+            self._lines.write_request(
+                incoming.request_id,
+                method=incoming.method,
+                route=route,
+                status=answer.status,
+                seconds=seconds,
+                org_id=incoming.org_id,
+            )
         return headers
 
 

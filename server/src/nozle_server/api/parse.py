@@ -108,6 +108,8 @@ def _unquote(raw: bytes) -> str:
 
 
 def _apply_aliases(fields: dict[str, Any], aliases: Mapping[str, str]) -> None:
+    if aliases.keys().isdisjoint(fields):
+        return
     for alias in aliases.keys() & fields.keys():
         value = fields.pop(alias)
         canonical = aliases[alias]

@@ -16,6 +16,7 @@ from nozle_server.core.numbers import to_plain
 
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _encoder = msgspec.json.Encoder()
+_ordered_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def loads(data: bytes | str) -> Any:
@@ -64,15 +65,4 @@ def _plain(value: object) -> object:
 
 def canonical(value: object) -> bytes:
     """JSON of which equal values have the same bytes: members in order of name, numbers without trailing zeros."""
-    return dumps(_in_order(value))
-
-
-def _in_order(value: object) -> object:
-    kind = type(value)
-    if kind in _AS_THEY_ARE:
-        return value
-    if kind is dict or isinstance(value, Mapping):
-        return {name: _in_order(value[name]) for name in sorted(value)}  # type: ignore[index,call-overload]
-    if kind is list:
-        return [_in_order(item) for item in value]  # type: ignore[attr-defined]
-    return value
+    return _ordered_encoder.encode(_plain(value))

@@ -56,6 +56,10 @@ def to_plain(value: Decimal) -> str:
 
 
 def _to_decimal(value: object, field: str) -> Decimal:
+    if type(value) is int:
+        number = Decimal(value)
+        _refuse_too_large(number, field)
+        return number
     if isinstance(value, str):
         if not _PLAIN_DECIMAL.fullmatch(value):
             raise _invalid(field)

@@ -1,14 +1,19 @@
 """Structured logs: one JSON object a line on standard error, each with the id of the request it belongs to.
 
-Bodies, keys and query values are never logged. Everything goes through one processor chain that ends in one
-write, because an access line is part of every request's cost.
+Bodies, keys and query values are never logged. Everything goes through one processor chain that ends in one write. Only the
+lines that tell of requests, one of each, take a shorter way (`write_request`), because they are part of every request's cost.
 """
 
+import asyncio
 import logging
 import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import BinaryIO
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -17,6 +22,7 @@ from structlog.typing import EventDict, WrappedLogger
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_PIPE_BUF = 4096
 _encoder = msgspec.json.Encoder(enc_hook=repr, decimal_format="number")
 
 
@@ -35,7 +41,11 @@ def configure_logging(level: str, stream: BinaryIO | None = None, *, worker: str
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(file=stream or sys.stderr.buffer),
+        logger_factory=Lines(
+            stream or sys.stderr.buffer,
+            requests=_LEVELS[level] <= logging.INFO,
+            always={"worker": worker} if worker else {},
+        ),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -43,6 +53,86 @@ def configure_logging(level: str, stream: BinaryIO | None = None, *, worker: str
     root.setLevel(logging.WARNING)
     # It warns about every malformed request, which anyone can send any number of.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+class Lines:
+    """Where the lines go: structlog's logger, and the factory that always hands out this one.
+
+    A line that tells of a request is held until the event loop has gone round, and then written together with what
+    others are there, because a system call costs more than making the line. The order of lines stays. Such a line ends
+    in the members of `always`; without `requests` there are none.
+    """
+
+    def __init__(self, stream: BinaryIO, *, requests: bool, always: Mapping[str, str]) -> None:
+        self._stream = stream
+        self._requests = requests
+        self._always = always
+        self._held: list[bytes] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, *_names: object) -> "Lines":
+        return self
+
+    def msg(self, line: bytes) -> None:
+        """Write a line now."""
+        with self._lock:
+            self._held.append(line)
+        self.flush()
+
+    debug = info = warning = error = critical = msg
+
+    def write_request(
+        self, request_id: str, *, method: str, route: str, status: int, seconds: float, org_id: UUID | None
+    ) -> None:
+        """Tell of a request that was answered."""
+        if not self._requests:
+            return
+        line = {
+            "time": datetime.now(UTC),
+            "level": "info",
+            "msg": "request",
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 3),
+            "org_id": org_id,
+            "request_id": request_id,
+            **self._always,
+        }
+        with self._lock:
+            self._held.append(_encoder.encode(line))
+            first = len(self._held) == 1
+        if first:
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is held. A log that cannot be written to is no reason to stop answering."""
+        with self._lock:
+            lines, self._held = self._held, []
+            with suppress(OSError):
+                for text in _in_one_write_each(lines):
+                    self._stream.write(text)
+                    self._stream.flush()
+
+
+def _in_one_write_each(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines, as many together as a pipe takes without mixing them with those of another process."""
+    together: list[bytes] = []
+    size = 0
+    for line in lines:
+        if together and size + len(line) >= _PIPE_BUF:
+            yield b"".join(together)
+            together, size = [], 0
+        together += (line, b"\n")
+        size += len(line) + 1
+    if together:
+        yield b"".join(together)
+
+
+def request_lines() -> Lines | None:
+    """Where lines about requests go as the log is configured now; None when it is not."""
+    factory = structlog.get_config()["logger_factory"]
+    return factory if isinstance(factory, Lines) else None
 
 
 class _LibraryHandler(logging.Handler):

@@ -155,7 +155,7 @@ class OperationAllocation:
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where in a customer's operations a page begins: below which sequence in each account, in the order in which these were
-    opened, and before which denial (None: at the newest). A list of no accounts at all is how everybody begins."""
+    opened, and before which id among what was denied."""
 
-    denial: UUID | None
+    denial: UUID
     sequences: tuple[int, ...]

@@ -1,6 +1,8 @@
 """What customers and entities have and did in product credits, as it is shown."""
 
 import heapq
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -182,7 +184,8 @@ async def list_operations(
     org_id = customer.org_id
     entity_id = None if entity is None else entity.id
     accounts = await usage_store.list_accounts(tx, org_id, customer.id, credit_system)
-    starts = [_NEWEST] * len(accounts) if after is None else list(after.sequences[: len(accounts)])
+    starts = [_NEWEST] * len(accounts) if after is None else after.sequences
+    # An account that was opened since has nothing that is older than what was shown.
     below = list(zip(accounts, starts, strict=False))
     heads = await usage_store.list_heads(tx, org_id, below, entity_id, limit=limit + 1) if below else []
     denials = await usage_store.list_denials(
@@ -194,23 +197,23 @@ async def list_operations(
         before=None if after is None else after.denial,
         limit=limit + 1,
     )
-    chosen, following = take_page([*heads, denials], limit)
-    found = await usage_store.get_operations(tx, org_id, [head.id for head, _ in chosen])
-    if not following:
-        return [found[head.id] for head, _ in chosen], None
-    denial = None if after is None else after.denial
-    for head, stream in chosen:
-        if head.sequence is None:
-            denial = head.id
-        else:
-            starts[stream] = head.sequence
-    return [found[head.id] for head, _ in chosen], Position(denial, tuple(starts))
+    chosen, rest = take_page([*heads, denials], limit)
+    found = await usage_store.get_operations(tx, org_id, [head.id for head in chosen])
+    shown = [found[head.id] for head in chosen]
+    if not any(rest):
+        return shown, None
+    *left, denied = rest
+    return shown, Position(
+        denial=UUID(int=denied[0].id.int + 1) if denied else UUID(int=0),
+        sequences=tuple(one[0].sequence + 1 if one else 0 for one in left),
+    )
 
 
-def take_page(streams: Sequence[Sequence[Head]], limit: int) -> tuple[list[tuple[Head, int]], bool]:
-    """The first `limit` of some lists, newest first, each with the number of its list; and whether there are more. By id,
-    which tells when it was made, but never against the order of a list: no two pages have the same one, and none is left out
-    where clocks of two processes differ."""
+def take_page(streams: Sequence[Sequence[Head]], limit: int) -> tuple[list[Head], list[Sequence[Head]]]:
+    """The first `limit` of some lists, newest first, and what is left of each list. By id, which tells when it was made,
+    but never against the order of a list: nothing is left out where the clocks of two processes differ."""
     numbered = [[(head, number) for head in stream] for number, stream in enumerate(streams)]
-    merged = list(heapq.merge(*numbered, key=lambda one: one[0].id, reverse=True))
-    return merged[:limit], len(merged) > limit
+    merged = heapq.merge(*numbered, key=lambda one: one[0].id, reverse=True)
+    chosen = list(itertools.islice(merged, limit))
+    taken = Counter(number for _, number in chosen)
+    return [head for head, _ in chosen], [stream[taken[number] :] for number, stream in enumerate(streams)]

@@ -28,10 +28,10 @@ _SHOWN = [str(kind) for kind in OPERATION_OF]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An operation's id, and its place among those of its account; denials have none."""
+    """An operation's id, and its place among those of its account; 0 for denials, which have none."""
 
     id: UUID
-    sequence: int | None = None
+    sequence: int = 0
 
 
 async def insert(tx: Tx, operation: UsageOperation) -> bool:

@@ -49,16 +49,17 @@ class UseBody(msgspec.Struct):
     feature_code: str
     credit_system_code: str | None = None
     entity_id: str | None = None
-    properties: dict[str, Any] = {}
+    properties: dict[str, Any] | None = None
     timestamp: object = None
 
 
 def _use(body: UseBody) -> Use:
-    check_properties(body.properties)
+    properties = body.properties or {}
+    check_properties(properties)
     return Use(
         customer=parse_id(body.customer_id, "customer_id"),
         metric=parse_id(body.feature_code, "feature_code"),
-        properties=body.properties,
+        properties=properties,
         occurred_at=None if body.timestamp is None else parse_timestamp(body.timestamp, "timestamp"),
         credit_system=parse_code(body.credit_system_code),
         entity=None if body.entity_id is None else parse_id(body.entity_id, "entity_id"),

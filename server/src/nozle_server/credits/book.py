@@ -253,9 +253,12 @@ class Book:
         so that nothing can reach them."""
         if self._next_end is None or now < self._next_end:
             return
-        for hold in [one for one in self.holds.values() if one.expires_at <= now]:
+        ended = [one for one in self.holds.values() if one.expires_at <= now]
+        for hold in sorted(ended, key=lambda one: (one.expires_at, one.id)):
             self.release(hold, HoldStatus.EXPIRED, now)
-        for left in [one for pool in self._pools.values() for one in pool]:
+        # In burn order, whatever pools are known in which order: every process writes the same history.
+        left_over = [left for pool in self._pools.values() for left in pool]
+        for left in sorted(left_over, key=_in_burn_order):
             if left.terms.expires_at is not None and left.terms.expires_at <= now:
                 self.take(
                     EntryType.EXPIRE,

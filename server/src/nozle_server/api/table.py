@@ -16,6 +16,7 @@ from nozle_server.api.routes import (
     credit_notes,
     credit_systems,
     credit_transfers,
+    credit_watching,
     credits,
     customer_sessions,
     customer_usage,
@@ -59,6 +60,7 @@ from nozle_server.api.routes import (
 ENDPOINTS: tuple[Endpoint, ...] = (
     *entitlements.ENDPOINTS,
     *credits.ENDPOINTS,
+    *credit_watching.ENDPOINTS,
     *credit_systems.ENDPOINTS,
     *usage.ENDPOINTS,
     *product_credits.ENDPOINTS,

@@ -32,6 +32,7 @@ from nozle_server.credits.model import (
     Receivable,
     Settlement,
 )
+from nozle_server.credits.watching import Alert, Fact, TopUpRule, fallen, wish
 
 _CUSTOMERS: tuple[Pool, ...] = (None,)
 _in_burn_order = attrgetter("order")
@@ -70,11 +71,14 @@ class Changes:
     used: dict[tuple[UUID, datetime], Decimal] = field(default_factory=dict)
     owed: list[tuple[UUID, UUID, Decimal, datetime]] = field(default_factory=list)
     paid: dict[UUID, Decimal] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+    rule: TopUpRule | None = None
 
     @property
     def plain(self) -> bool:
         """Whether there are entries at most: no hold, budget or receivable moved, and no new grant."""
-        return not (self.granted or self.held or self.ended or self.used or self.owed or self.paid)
+        moved = self.granted or self.held or self.ended or self.used or self.owed or self.paid
+        return not (moved or self.facts or self.rule)
 
 
 class Book:
@@ -91,6 +95,8 @@ class Book:
         budgets: Iterable[Budget] = (),
         used: Mapping[tuple[UUID, datetime], Decimal] | None = None,
         levels: Mapping[str, Level | None] | None = None,
+        alerts: Iterable[Alert] = (),
+        rule: TopUpRule | None = None,
     ) -> None:
         """`grants` are those with something left and those that open holds drew on; `levels` the entities asked for, by
         the merchant's id, None where there is none; `used` the newest windows of the `budgets` of theirs."""
@@ -113,6 +119,8 @@ class Book:
         self.receivables = list(receivables)
         self.usage = Usage(timezone, budgets, used or {})
         self.levels = dict(levels or {})
+        self.alerts = tuple(alerts)
+        self.rule = rule
         self.changes = Changes()
         self._pools: dict[Pool, list[Left]] = {}
         self._sums: dict[Pool, Decimal] = {}
@@ -122,6 +130,7 @@ class Book:
             self._know(grant)
         for hold in self.holds.values():
             self._ends(hold.expires_at)
+        self._seen = self.available()
 
     def level(self, entity: str | None) -> Level | None:
         """What decides over an entity; NotFound when it is nobody's. None for the customer itself."""
@@ -284,10 +293,25 @@ class Book:
         self.use(hold.windows, hold.amount.copy_negate())
         self.end_hold(hold, status, Settlement(ZERO, ZERO, ZERO), now)
 
+    def look(self) -> None:
+        """Tell of what the customer's credits have fallen below since they were last written, before they are now."""
+        if not self.alerts and self.rule is None:
+            return
+        left = self.available()
+        self.changes.facts += fallen(self.alerts, self._seen, left)
+        self._seen = left
+        if self.rule is not None and self.changes.entries:
+            wished = wish(self.rule, left, self.changes.entries[-1].occurred_at, self.usage.timezone)
+            if wished is not None:
+                self.rule, fact = wished
+                self.changes.rule = self.rule
+                self.changes.facts.append(fact)
+
     def saved(self) -> None:
         """What was decided has been written: the copy is the account again."""
         self.version += 1
         self.changes = Changes()
+        self._seen = self.available()
 
     def _append(
         self,

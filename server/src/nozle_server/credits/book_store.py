@@ -30,9 +30,10 @@ from nozle_server.credits.model import (
     Level,
     Receivable,
 )
+from nozle_server.credits.watching import Alert, RuleStatus, TopUpRule
 from nozle_server.entities.model import PoolPolicy
 from nozle_server.infra import arrays, due
-from nozle_server.infra.change_bus import Change, ChangeBus, Publication
+from nozle_server.infra.change_bus import Change, ChangeBus, Publication, write_publications
 from nozle_server.infra.database import TakenMeanwhile, Tx, tell_after_commit
 from nozle_server.infra.idempotency import Claim
 
@@ -81,6 +82,9 @@ _PARTS = """
                     where org_id = b.org_id and budget_id = b.id order by window_start desc limit 2) u)))
         from credit_budgets b where b.org_id = a.org_id and b.account_id = a.id
             and (b.entity_id is null or b.entity_id = any(levels.ids))) as budgets,
+    (select json_agg(json_build_object('code', w.code, 'name', w.name, 'threshold', w.threshold) order by w.code)
+        from credit_alerts w where w.org_id = a.org_id and w.account_id = a.id) as alerts,
+    (select to_json(t) from credit_top_up_rules t where t.org_id = a.org_id and t.account_id = a.id) as rule,
     levels.chains
 """
 # The entities asked for and those above them: each chain from the entity up.
@@ -298,12 +302,13 @@ async def save(tx: Tx, bus: ChangeBus, books: Sequence[Book]) -> None:
     if not changed:
         return
     for book in changed:
+        book.look()
         await _insert_grants(tx, book)
     org_id = changed[0].account.org_id
     written = await write_entries(tx, bus.origin, org_id, changed, ())
     if len(written) != len(changed):
         raise TakenMeanwhile
-    await write_rest(tx, changed)
+    await write_rest(tx, bus.origin, changed)
     for book in changed:
         for publication in publications(book):
             tell_after_commit(tx, publication)
@@ -385,8 +390,10 @@ async def write_entries(
 
 
 def _is_one_deduction(changes: Changes) -> bool:
-    [entry, *more] = changes.entries
-    return entry.type is EntryType.DEDUCT and not more and len(changes.moves) == 1 and entry.hold_id is None
+    if len(changes.entries) != 1 or len(changes.moves) != 1:
+        return False
+    [entry] = changes.entries
+    return entry.type is EntryType.DEDUCT and entry.hold_id is None
 
 
 async def _write_one(
@@ -530,8 +537,9 @@ select id from fine
 """
 
 
-async def write_rest(tx: Tx, books: Sequence[Book]) -> None:
-    """Write what is not entries: holds, receivables and the use of budgets, of accounts that `tx` holds."""
+async def write_rest(tx: Tx, origin: UUID, books: Sequence[Book]) -> None:
+    """Write what is not entries, of accounts that `tx` holds: holds, receivables, the use of budgets, what a top-up rule
+    wished for, and the facts about that."""
     for book in books:
         changes, org_id, account_id = book.changes, book.account.org_id, book.account.id
         if changes.held:
@@ -551,6 +559,11 @@ async def write_rest(tx: Tx, books: Sequence[Book]) -> None:
             )
         if changes.used:
             await _use_budgets(tx, org_id, changes)
+        if changes.rule is not None:
+            await write_rule(tx, book, changes.rule)
+        if changes.facts:
+            told = {fact.id for fact in changes.facts}
+            await write_publications(tx, origin, [one for one in publications(book) if one.id in told])
 
 
 def publications(book: Book) -> list[Publication]:
@@ -568,7 +581,27 @@ def publications(book: Book) -> list[Publication]:
             ),
         )
         for entry in book.changes.entries
+    ] + [
+        Publication(fact.id, Change(account.org_id, fact.kind, subject, fact.payload))
+        for fact in book.changes.facts
     ]
+
+
+async def write_rule(tx: Tx, book: Book, rule: TopUpRule) -> None:
+    """Keep what has become of an account's top-up rule."""
+    await tx.execute(
+        """
+        update credit_top_up_rules set status = $3, wish_id = $4, wished_at = $5, month_start = $6, wished_in_month = $7
+        where org_id = $1 and account_id = $2
+        """,
+        book.account.org_id,
+        book.account.id,
+        rule.status,
+        rule.wish_id,
+        rule.wished_at,
+        rule.month_start,
+        rule.wished_in_month,
+    )
 
 
 async def _insert_grants(tx: Tx, book: Book) -> None:
@@ -694,6 +727,8 @@ def _book_from_row(row: asyncpg.Record, entities: Iterable[str]) -> Book:
         budgets=budgets,
         used=used,
         levels=_levels(_parsed(row["chains"]), entities),
+        alerts=[Alert(one["code"], one["name"], Decimal(one["threshold"])) for one in _parsed(row["alerts"])],
+        rule=None if row["rule"] is None else _rule(json.loads(row["rule"])),
     )
 
 
@@ -715,6 +750,19 @@ def _grant(row: Mapping[str, Any]) -> Grant:
         datetime.fromisoformat(row["created_at"]),
         _uuid(row["entity_id"]),
         _uuid(row["parent_id"]),
+    )
+
+
+def _rule(row: Mapping[str, Any]) -> TopUpRule:
+    return TopUpRule(
+        amount=Decimal(row["amount"]),
+        threshold=Decimal(row["threshold"]),
+        monthly_cap=None if row["monthly_cap"] is None else Decimal(row["monthly_cap"]),
+        status=RuleStatus(row["status"]),
+        wish_id=_uuid(row["wish_id"]),
+        wished_at=None if row["wished_at"] is None else datetime.fromisoformat(row["wished_at"]),
+        month_start=None if row["month_start"] is None else datetime.fromisoformat(row["month_start"]),
+        wished_in_month=Decimal(row["wished_in_month"]),
     )
 
 

@@ -323,6 +323,8 @@ class GroupCommit:
         seen = [one.book for one in decided.values() if one.book and not one.book.changes.entries]
         if not changed and not seen:
             return set()
+        for book in changed:
+            book.look()
         answers = [
             Answered(request.claim, one.book.account.id, answer.status, answer.body, request.received_at)
             for one in decided.values()
@@ -345,7 +347,8 @@ class GroupCommit:
             return await write()
         async with within_transaction(connection), batch(connection):
             written = await write()
-            await book_store.write_rest(connection, [one for one in changed if one.account.id in written])
+            held = [one for one in changed if one.account.id in written]
+            await book_store.write_rest(connection, self._bus.origin, held)
         return written
 
     def _tell(self, queue: _Queue, decided: dict[AccountKey, _Decided], written: set[UUID]) -> None:

@@ -158,6 +158,11 @@ class PostgresChangeBus:
             subscription.tell(Gap())
 
 
+async def write_publications(tx: Tx, origin: UUID, publications: Sequence[Publication]) -> None:
+    """Write the rows of publications whose telling after the commit is somebody else's business."""
+    await _insert(tx, [(origin, one) for one in publications])
+
+
 async def _insert(tx: Tx, published: Sequence[tuple[UUID, Publication]]) -> None:
     await tx.executemany(
         """

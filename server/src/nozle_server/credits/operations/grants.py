@@ -61,7 +61,7 @@ async def grant_credits(
     )
     giving.give(book, grant, now)
     await book_store.save(tx, bus, [book])
-    await _schedule_expiry(tx, org_id, grant, now)
+    await schedule_expiry(tx, org_id, grant, now)
     return replace(grant, remaining=book.left(grant.id)), book.balance
 
 
@@ -108,7 +108,7 @@ async def roll_over(
         giving.give(book, grant, now)
     await book_store.save(tx, bus, [book])
     if grant is not None:
-        await _schedule_expiry(tx, org_id, grant, now)
+        await schedule_expiry(tx, org_id, grant, now)
     return grant
 
 
@@ -131,7 +131,8 @@ async def touch_accounts(tx: Tx, org_id: UUID, customer_id: UUID) -> None:
     await book_store.touch(tx, org_id, customer_id)
 
 
-async def _schedule_expiry(tx: Tx, org_id: UUID, grant: Grant, now: datetime) -> None:
+async def schedule_expiry(tx: Tx, org_id: UUID, grant: Grant, now: datetime) -> None:
+    """Have a grant written off when its time is over."""
     if grant.expires_at is not None:
         await due.schedule(
             tx, org_id=org_id, kind=EXPIRE_GRANT, subject_id=grant.id, due_at=grant.expires_at, now=now

@@ -165,6 +165,8 @@ class Attempt:
     answer: Answer | None = None
     """None: not answered, or told to try again."""
 
+    target = "/api/v1/check-and-deduct"
+
     @property
     def body(self) -> JsonObject:
         return deduction(self.customer, self.amount, self.key)
@@ -178,10 +180,16 @@ class Attempt:
         assert self.answer is not None
         return Decimal(self.answer.json["remaining"])
 
+    @property
+    def entry_id(self) -> str:
+        """Of an allowed one."""
+        assert self.answer is not None
+        return str(self.answer.json["transaction_id"])
+
     async def send(self, client: Client, *, at: str | None = None) -> None:
         """Once. What is not "try again" must be an answer."""
         try:
-            answer = await client.send("POST", "/api/v1/check-and-deduct", self.body, key=self.key, at=at)
+            answer = await client.send("POST", self.target, self.body, key=self.key, at=at)
         except Lost:
             return
         if is_try_again(answer):
@@ -191,8 +199,37 @@ class Attempt:
 
     async def insist(self, client: Client) -> None:
         """Until it is answered."""
-        self.answer = await client.insist("POST", "/api/v1/check-and-deduct", self.body, key=self.key)
+        self.answer = await client.insist("POST", self.target, self.body, key=self.key)
         assert self.answer.status == 200, f"{self.answer.status} {self.answer.body[:500]!r}"
+
+
+@dataclass
+class Use(Attempt):
+    """The use of a metric that costs one credit a unit (`rate_uses`): it takes credits and is a meter event."""
+
+    target = "/api/v1/usage/track"
+
+    @property
+    def body(self) -> JsonObject:
+        return {
+            "customer_id": self.customer,
+            "feature_code": "uses",
+            "credit_system_code": "credits",
+            "properties": {"n": self.amount},
+        }
+
+    @property
+    def entry_id(self) -> str:
+        assert self.answer is not None
+        return str(self.answer.json["operation_id"])
+
+
+async def rate_uses(client: Client) -> None:
+    """What `Use` needs."""
+    metric = {"code": "uses", "name": "Uses", "aggregation_type": "sum_agg", "field_name": "n"}
+    await client.post("/core/api/v1/billable_metrics", {"billable_metric": metric})
+    rate = {"metric_amount": "1", "credit_amount": "1"}
+    await client.must("PUT", "/core/api/v1/credit-systems/credits/rates/uses", rate)
 
 
 async def insist_on_all(attempts: Iterable[Attempt], client: Client) -> None:

@@ -5,11 +5,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 
-from chaos.clients import Attempt, Client, Lost, insist_on_all
+import pytest
+
+from chaos.clients import Attempt, Client, Lost, Use, insist_on_all, rate_uses
 from chaos.gate import Gate
 from chaos.harness import Installation, Server
 from chaos.scale import is_large, scaled
@@ -17,18 +19,33 @@ from chaos.scale import is_large, scaled
 READY_WITHIN_S = 15
 
 
-async def _check_effects(client: Client, attempts: Iterable[Attempt]) -> None:
-    """Each attempt that was allowed is one entry of the ledger, with `remaining` as it was answered; one that was denied
-    is none. All of them have been answered by now."""
-    wanted = {attempt.key: attempt for attempt in attempts}
-    for customer in {attempt.customer for attempt in wanted.values()}:
-        taken = [entry for entry in await client.entries(customer) if entry["feature"] in wanted]
-        allowed = {key: one for key, one in wanted.items() if one.customer == customer and one.allowed}
-        assert sorted(entry["feature"] for entry in taken) == sorted(allowed)
+async def _check_effects(client: Client, attempts: Sequence[Attempt]) -> None:
+    """Each attempt that was allowed is one entry of the ledger, with `remaining` as it was answered, and each use of a
+    metric one event; one that was denied is none. All of them have been answered by now."""
+    for customer in {attempt.customer for attempt in attempts}:
+        allowed = {one.entry_id: one for one in attempts if one.customer == customer and one.allowed}
+        entries = await client.entries(customer)
+        taken = [one for one in entries if one["type"] == "deduct" and one["feature"] != "chat"]
+        assert sorted(entry["id"] for entry in taken) == sorted(allowed)
         for entry in taken:
-            attempt = allowed[entry["feature"]]
+            attempt = allowed[entry["id"]]
             assert Decimal(entry["amount"]) == attempt.amount
             assert Decimal(entry["balance_after"]) == attempt.remaining
+    for use in attempts:
+        if isinstance(use, Use) and use.allowed:
+            event = (await client.get(f"/core/api/v1/events/{use.entry_id}"))["event"]
+            assert Decimal(event["properties"]["n"]) == use.amount
+
+
+async def _is_any_committed(installation: Installation, attempts: Sequence[Attempt]) -> bool:
+    """Or denied, which is kept as well."""
+    async with installation.session() as connection:
+        return bool(
+            await connection.fetchval(
+                "select exists (select from idempotency_keys where key = any($1))",
+                [one.key for one in attempts],
+            )
+        )
 
 
 class _Victims:
@@ -51,14 +68,20 @@ class _Victims:
         return taken
 
 
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [(Attempt, scaled(3, at_1000=1000)), (Use, scaled(2, at_1000=200))],
+    ids=["deduct", "use"],
+)
 async def test_m06_a_server_killed_between_commit_and_answer_takes_once(
-    installation: Installation, client: Client, rng: random.Random
+    installation: Installation, client: Client, rng: random.Random, kind: type[Attempt], kills: int
 ) -> None:
     """The caller never heard, asks another server with its key, and gets the answer that was committed.
 
     Two kills of three come when the database has committed and the server has not been told; the others at any moment.
     """
-    kills, between, lost, began = scaled(3, at_1000=1000), 0, 0, time.monotonic()
+    between, lost, began = 0, 0, time.monotonic()
+    await rate_uses(client)
     victims = _Victims(installation)
     for kill in range(kills):
         gate, victim = await victims.take(last=kill == kills - 1)
@@ -67,7 +90,7 @@ async def test_m06_a_server_killed_between_commit_and_answer_takes_once(
             await client.a_customer(customer, rng.randint(2, 12))
             await client.deduct(customer, 1, at=victim.url)  # so that the victim knows key and customer
         attempts = [
-            Attempt(rng.choice(customers), Decimal(rng.choice(["1", "0.1", "0.3"])))
+            kind(rng.choice(customers), Decimal(rng.choice(["1", "0.1", "0.3"])))
             for _ in range(rng.randint(1, 16))
         ]
         unanswered = kill % 3 < 2
@@ -77,7 +100,7 @@ async def test_m06_a_server_killed_between_commit_and_answer_takes_once(
         if unanswered:
             for _ in range(100):
                 await asyncio.sleep(0.01)
-                if await _effects(installation, attempts):
+                if await _is_any_committed(installation, attempts):
                     break
         else:
             await asyncio.sleep(rng.uniform(0, 0.03))
@@ -86,7 +109,7 @@ async def test_m06_a_server_killed_between_commit_and_answer_takes_once(
         heard = {one.key: one.answer for one in attempts if one.answer is not None}
         assert not (unanswered and heard), "the gate was held: nobody can have been told of a commit"
         lost += len(attempts) - len(heard)
-        between += bool(unanswered and await _effects(installation, attempts))
+        between += unanswered and await _is_any_committed(installation, attempts)
         await gate.__aexit__()
 
         await insist_on_all(attempts, client)

@@ -223,7 +223,13 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
     queue = JobQueue(services.database)
 
     async def drain(org_id: UUID) -> None:
-        await drain_due(services.database, services.seams, org_id=org_id, until=services.clock.now())
+        await drain_due(
+            services.database,
+            services.seams,
+            org_id=org_id,
+            until=services.clock.now(),
+            careful=job_queue.interrupted.get(),
+        )
 
     Worker(services.database, queue, services.clock, drain, audit_at=services.settings.audit_at)
     async with AsyncExitStack() as stack:

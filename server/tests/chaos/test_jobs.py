@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from chaos import months
+from chaos.clients import Client as Caller
 from chaos.conftest import NewDatabase
 from chaos.harness import Command, Installation
 from chaos.scale import is_large, scaled
@@ -29,7 +30,7 @@ from nozle_server.infra.database import Database
 from nozle_server.infra.job_queue import enqueue
 from nozle_server.infra.migrate import migrate
 from nozle_server.infra.settings import Settings
-from nozle_server.workflows.drain_due import HANDLERS, drain_due
+from nozle_server.workflows.drain_due import HANDLERS, MOST_LOSSES, drain_due
 from world import Client, World, audit, open_world
 
 ELSEWHERE_WITHIN_S = 60
@@ -77,6 +78,12 @@ class Office:
                 "select exists (select from pgqueuer where entrypoint = 'drain_due'"
                 " and status in ('queued', 'picked') and execute_after < now() + interval '1 hour')"
             )
+
+    async def command(self, *arguments: str) -> str:
+        """What an operator's command says."""
+        command = await self.installation.launch(*arguments, DATABASE_URL=self.database.url)
+        assert await command.wait() == 0, command.said()
+        return command.said()
 
     async def parked(self) -> list[object]:
         """What was put aside."""
@@ -288,3 +295,88 @@ async def test_k07_two_schedulers_whose_clocks_jump_in_a_night_when_the_clocks_c
             local_date(row["period_end"], row["timezone"]), row["timezone"]
         )
     assert len(periods) > 2 * len(ZONES)
+
+
+POISON = """
+    create function poison() returns trigger language plpgsql as $$
+        begin raise exception 'a bill that cannot be'; end $$;
+    create constraint trigger poison after delete on due_items deferrable initially deferred
+        for each row when (old.kind = 'recurring_top_up') execute function poison();
+"""
+
+
+async def test_k08_what_always_fails_is_put_aside_with_its_error_and_the_rest_goes_on(
+    office: Office, rng: random.Random
+) -> None:
+    """Also what fails at the commit, where the database checks totals. `/metrics/queues` shows it, `due list` tells why, and
+    when it can be done, `due retry` has it done, once."""
+    undisturbed, world = await _lived_until_next_month(office, 2)
+    seams, until = office.services.seams, office.clock.now()
+    await drain_due(office.database, seams, org_id=undisturbed.org_id, until=until)
+    async with office.database.connection() as connection:
+        await connection.execute(POISON)
+    server = await office.installation.start_server(
+        database_url=office.database.url, CHAOS_CLOCK=str(office.clock.file)
+    )
+    await office.have_done(world.org_id)
+    await _until(office.idle)
+    items = await world.fetch(
+        "select kind, parked_at from due_items where org_id = $1 and due_at <= $2", until
+    )
+    assert [(row["kind"], row["parked_at"] is None) for row in items] == [("recurring_top_up", False)]
+    async with Caller(lambda: [server.url], world.secret, rng) as caller:
+        shown = (await caller.send("GET", "/metrics/queues")).body.decode()
+    assert 'asynq_queue_size{queue="due_recurring_top_up",state="parked"} 1.0' in shown
+    listed = await office.command("due", "list")
+    assert "RaiseError: a bill that cannot be" in listed
+
+    async with office.database.connection() as connection:
+        await connection.execute("drop trigger poison on due_items")
+    assert "1 taken back" in await office.command("due", "retry")
+    await office.have_done(world.org_id)
+    await _until(office.idle)
+    assert await server.stop() == 0
+    office.installation.forget_ended()
+    assert await office.parked() == []
+    async with office.database.connection() as connection:
+        expected, found = [await months.picture(connection, one.org_id) for one in (undisturbed, world)]
+    assert found["wallet_transactions"] == expected["wallet_transactions"]
+    await audit(world)
+
+
+async def test_k08_what_kills_its_worker_again_and_again_is_put_aside(
+    office: Office, rng: random.Random
+) -> None:
+    """Each worker that comes to the item dies of it (of our hand); in the end one passes it by and does the rest."""
+    undisturbed, world, other = await _lived_until_next_month(office, 3)
+    seams, until = office.services.seams, office.clock.now()
+    already = len(await office.stops.done(undisturbed.org_id))
+    await drain_due(office.database, seams, org_id=undisturbed.org_id, until=until)
+    deadly = rng.randint(1, len(await office.stops.done(undisturbed.org_id)) - already)
+    await office.stops.set({world.org_id: already + deadly})
+    for one in (world, other):
+        await office.have_done(one.org_id)
+    for _ in range(1 + MOST_LOSSES):
+        worker = await office.start_worker()
+        await _until(lambda: _equals(office.stops.stopped, 1))
+        await worker.kill()
+        async with (
+            office.database.connection() as connection
+        ):  # its session would wait for us, and hold the item
+            await connection.execute(
+                "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = 7033"
+            )
+        await _until(lambda: _equals(office.stops.stopped, 0))
+    await office.stops.let_go()
+    worker = await office.start_worker()
+    await _until(office.idle)
+    assert await worker.stop() == 0
+    rows = await world.fetch("select error from due_items where org_id = $1 and parked_at is not null")
+    failed = await world.fetch(
+        "select error_details::text as error from invoices where org_id = $1 and status = 'failed'"
+    )
+    [row] = [*rows, *failed]  # of an invoice that cannot be made, a failed one is kept
+    assert "the worker died" in row["error"]
+    async with office.database.connection() as connection:
+        expected, found = [await months.picture(connection, one.org_id) for one in (undisturbed, other)]
+    assert found == expected

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -150,7 +151,9 @@ async def test_a_failing_job_is_tried_again(fresh_database: Database) -> None:
     assert tries == 3
 
 
-async def test_a_poison_job_is_parked_with_its_error_and_the_queue_moves_on(fresh_database: Database) -> None:
+async def test_k08_a_poison_job_is_parked_with_its_error_and_the_queue_moves_on(
+    fresh_database: Database,
+) -> None:
     tries = 0
 
     async def poison(_: bytes) -> None:
@@ -181,7 +184,41 @@ async def test_a_poison_job_is_parked_with_its_error_and_the_queue_moves_on(fres
         assert await list_parked_jobs(tx) == [], "a new job of the key takes the parked one's place"
 
 
-async def test_the_job_of_a_killed_worker_is_done_by_another(fresh_database: Database) -> None:
+@pytest.mark.parametrize(
+    ("deaths", "parked"), [(1, False), (job_queue.TRIES - 1, False), (job_queue.TRIES, True)]
+)
+async def test_k08_a_job_that_takes_its_workers_with_it_is_parked(
+    fresh_database: Database, deaths: int, parked: bool
+) -> None:
+    """pgqueuer would hand it to the next one for ever. Before that, the job is told that a worker was lost."""
+    told: list[bool] = []
+
+    async def deadly(_: bytes) -> None:
+        told.append(job_queue.interrupted.get())
+
+    await enqueue_now(fresh_database, "deadly")
+    async with fresh_database.transaction() as tx:
+        await tx.execute(
+            "update pgqueuer set status = 'picked', heartbeat = now() - interval '1 day', queue_manager_id = $1",
+            uuid.uuid4(),
+        )
+        await tx.execute(
+            "insert into pgqueuer_log (job_id, status, priority, entrypoint)"
+            " select id, 'picked', 0, 'deadly' from pgqueuer cross join generate_series(1, $1)",
+            deaths,
+        )
+    queue = JobQueue(fresh_database)
+    queue.register("deadly", deadly)
+    async with running(queue):
+        await until(lambda: has_parked(fresh_database) if parked else is_empty(fresh_database))
+    assert told == ([] if parked else [True])
+    async with fresh_database.transaction() as tx:
+        errors = [job.error for job in await list_parked_jobs(tx)]
+    assert len(errors) == parked
+    assert all(f"{deaths} times the worker did not live" in error for error in errors)
+
+
+async def test_k06_the_job_of_a_killed_worker_is_done_by_another(fresh_database: Database) -> None:
     doomed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", STUCK_WORKER, fresh_database.url, stdout=subprocess.PIPE
     )
@@ -201,7 +238,7 @@ async def test_the_job_of_a_killed_worker_is_done_by_another(fresh_database: Dat
     assert record.payloads == [b"invoice 7"]
 
 
-async def test_a_job_slower_than_its_lease_is_not_taken_over(fresh_database: Database) -> None:
+async def test_k07_a_job_slower_than_its_lease_is_not_taken_over(fresh_database: Database) -> None:
     starts = 0
 
     async def slow(_: bytes) -> None:
@@ -326,6 +363,23 @@ async def test_regular_jobs_run(fresh_database: Database) -> None:
     queue.every("tick", "* * * * * */1")  # croniter's sixth field: seconds
     async with running(queue):
         await until(lambda: len(record.payloads) >= 2, timeout_s=8)
+
+
+async def test_k07_two_schedulers_run_a_regular_job_once(fresh_database: Database) -> None:
+    """Each second, by one of them."""
+    ran_at: list[float] = []
+
+    async def tick(_: bytes) -> None:
+        ran_at.append(time.time())
+
+    queues = [JobQueue(fresh_database) for _ in range(2)]
+    began = time.time()
+    for queue in queues:
+        queue.register("tick", tick)
+        queue.every("tick", "* * * * * */1")
+    async with running(queues[0]), running(queues[1]):
+        await until(lambda: len(ran_at) >= 3, timeout_s=15)
+    assert len(ran_at) <= time.time() - began + 1
 
 
 async def test_the_metrics_name_queues_and_nothing_else(fresh_database: Database) -> None:

@@ -186,6 +186,16 @@ async def still_due(
     return {row["subject_id"] for row in rows}
 
 
+async def count_try(tx: Tx, item: DueItem) -> int:
+    """Note that the item is begun, by a transaction before the one that does it; how often it was."""
+    tries: int = await tx.fetchval(
+        "update due_items set tries = tries + 1 where org_id = $1 and id = $2 returning tries",
+        item.org_id,
+        item.id,
+    )
+    return tries
+
+
 async def park(tx: Tx, item: DueItem, error: str) -> None:
     """Put an item that failed aside with its error: the organization's other items go on without it."""
     await tx.execute(
@@ -217,7 +227,7 @@ async def list_parked(tx: Tx) -> list[tuple[DueItem, datetime, str]]:
 async def retry_parked(tx: Tx, now: datetime) -> int:
     """Take everything that was put aside back into the queue, to be done at once; how many. `now` is real time."""
     rows = await tx.fetch(
-        "update due_items set parked_at = null, error = null where parked_at is not null returning org_id"
+        "update due_items set parked_at = null, error = null, tries = 0 where parked_at is not null returning org_id"
     )
     await enqueue_overdue(tx, now)
     return len(rows)

@@ -4,12 +4,14 @@ A thin layer over pgqueuer (tables: migration 0002). What it adds: jobs at an in
 commits instead of a NOTIFY in each, and coming back when the database was away.
 
 A job may run twice: when its worker dies after doing it, or sleeps longer than its lease. Running it twice
-must do no more than running it once.
+must do no more than running it once. A job that fails too often is parked, and so is one that too often takes its worker
+with it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -22,8 +24,9 @@ from pgqueuer.core.executors import (
     EntrypointExecutorParameters,
 )
 from pgqueuer.domain.errors import RetryRequested
-from pgqueuer.domain.models import Job, Schedule
+from pgqueuer.domain.models import Context, Job, Schedule
 
+from nozle_server.core.errors import Unavailable
 from nozle_server.infra import pgqueuer_adapter
 from nozle_server.infra.database import Database, Tx, tell_after_commit
 from nozle_server.infra.wake_ups import FAULTS, WakeUps
@@ -45,7 +48,14 @@ RESTART_PAUSE_S = 1.0
 
 JobFunction = Callable[[bytes], Awaitable[None]]
 
+interrupted: ContextVar[bool] = ContextVar("interrupted", default=False)
+"""In a job: whether it was begun before by a worker that died, or slept longer than its lease."""
+
 log = structlog.get_logger()
+
+
+class WorkersLost(Exception):
+    """A job is given up because its workers died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +187,25 @@ class JobQueue:
         return queuer
 
     def _executor(self, parameters: EntrypointExecutorParameters) -> DatabaseRetryEntrypointExecutor:
-        return DatabaseRetryEntrypointExecutor(
-            parameters, max_attempts=TRIES - 1, initial_delay=self._first_retry, backoff_multiplier=2.0
+        return _Executor(
+            parameters,
+            max_attempts=TRIES - 1,
+            initial_delay=self._first_retry,
+            backoff_multiplier=2.0,
+            count_starts=self._count_starts,
         )
+
+    async def _count_starts(self, job: Job) -> int:
+        """How often a worker has taken this job, this time included."""
+        try:
+            async with self._database.connection() as connection:
+                return int(
+                    await connection.fetchval(
+                        "select count(*) from pgqueuer_log where job_id = $1 and status = 'picked'", job.id
+                    )
+                )
+        except Unavailable:
+            return job.attempts + 1  # as far as the job itself knows
 
     def _tick(self, name: str) -> AsyncCrontab:
         async def tick(_: Schedule) -> None:
@@ -187,6 +213,20 @@ class JobQueue:
                 await enqueue(tx, name, dedupe_key=f"every:{name}")
 
         return tick
+
+
+@dataclass
+class _Executor(DatabaseRetryEntrypointExecutor):
+    """Counts the workers that died, which pgqueuer does not: it would hand such a job on for ever."""
+
+    count_starts: Callable[[Job], Awaitable[int]] = field(kw_only=True)
+
+    async def execute(self, job: Job, context: Context) -> None:
+        lost = await self.count_starts(job) - 1 - job.attempts
+        if lost >= TRIES:
+            raise WorkersLost(f"{lost} times the worker did not live to end it")
+        interrupted.set(lost > 0)
+        await super().execute(job, context)
 
 
 def _attempt(name: str, function: JobFunction) -> AsyncEntrypoint:

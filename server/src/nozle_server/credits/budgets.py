@@ -50,16 +50,28 @@ class Usage:
         for budget in sorted(budgets, key=lambda one: one.id):
             self._budgets.setdefault(budget.entity_id, []).append(budget)
 
+    def find(self, entity_id: UUID | None, interval: BudgetInterval) -> Budget | None:
+        """The budget of this level and interval."""
+        for budget in self._budgets.get(entity_id, ()):
+            if budget.interval is interval:
+                return budget
+        return None
+
+    def of(self, entity_id: UUID | None) -> list[Budget]:
+        """The budgets of one level, by interval from the shortest to the longest."""
+        order = (BudgetInterval.HOUR, BudgetInterval.DAY, BudgetInterval.MONTH, BudgetInterval.RUN)
+        return sorted(self._budgets.get(entity_id, ()), key=lambda one: order.index(one.interval))
+
     def used(self, budget: Budget, now: datetime) -> Decimal:
         """What the window that `now` falls in has been used for."""
-        return self._used.get((budget.id, self._window(budget, now)[0]), ZERO)
+        return self._used.get((budget.id, self.window(budget, now)[0]), ZERO)
 
     def windows(self, level: Level | None, now: datetime) -> tuple[tuple[UUID, datetime], ...]:
         """The windows in which spending by this entity counts: its own, its parents', its customer's."""
         if not self._budgets:
             return ()
         return tuple(
-            (budget.id, self._window(budget, now)[0])
+            (budget.id, self.window(budget, now)[0])
             for owner, _ in _owners(level)
             for budget in self._budgets.get(owner, ())
         )
@@ -70,7 +82,7 @@ class Usage:
             return None
         for owner, name in _owners(level):
             for budget in self._budgets.get(owner, ()):
-                start, end = self._window(budget, now)
+                start, end = self.window(budget, now)
                 used = self._used.get((budget.id, start), ZERO)
                 if EXACT.add(used, amount) > budget.limit:
                     return RefusedBudget(budget, name, used, end)
@@ -80,7 +92,8 @@ class Usage:
         """Count `amount` in a window."""
         self._used[window] = EXACT.add(self._used.get(window, ZERO), amount)
 
-    def _window(self, budget: Budget, now: datetime) -> tuple[datetime, datetime | None]:
+    def window(self, budget: Budget, now: datetime) -> tuple[datetime, datetime | None]:
+        """The window of a budget that `now` falls in."""
         return window_of(budget.interval, now.replace(second=0, microsecond=0), self.timezone)
 
 

@@ -96,6 +96,9 @@ def test_a_later_grant_pays_what_is_owed_first_the_oldest_first() -> None:
     assert (book.receivable, book.balance, [owed.open for owed in book.receivables]) == (5, 0, [5])
     giving.give(book, giving.a_grant(Decimal(6), GrantSource.TOP_UP, NOW), NOW)
     assert (book.receivable, book.balance, book.receivables) == (0, 1, [])
+    paying = [(entry.hold_id, entry.feature, int(entry.amount)) for entry in book.changes.entries]
+    assert [(one.id, "chat", -3), (two.id, "chat", -2)] == paying[-4:-2]
+    assert paying[-1] == (two.id, "chat", -5)
 
 
 def test_a_hold_ends_once_and_at_the_very_instant_of_its_end() -> None:

@@ -111,7 +111,7 @@ class Rows:
     holds: dict[UUID, Hold] = field(default_factory=dict)
     ended: dict[UUID, HoldStatus] = field(default_factory=dict)
     used: dict[tuple[UUID, datetime], Decimal] = field(default_factory=dict)
-    owed: dict[UUID, Decimal] = field(default_factory=dict)
+    owed: dict[UUID, Receivable] = field(default_factory=dict)
     spent: dict[UUID, Spent] = field(default_factory=dict)
     book: Book = field(init=False)
 
@@ -125,7 +125,7 @@ class Rows:
             timezone="UTC",
             grants=[one for one in self.grants.values() if one.remaining or one.id in drawn_on],
             holds=self.holds.values(),
-            receivables=[Receivable(one, left) for one, left in self.owed.items() if left],
+            receivables=[one for one in self.owed.values() if one.open],
             budgets=self.budgets,
             used=self.used,
             levels=dict(LEVELS),
@@ -134,6 +134,7 @@ class Rows:
     def write(self) -> None:
         """What `book_store.save` does."""
         book, changes = self.book, self.book.changes
+        known = self.holds | {hold.id: hold for hold in changes.held}
         for grant in changes.granted:
             assert grant.id not in self.grants
             self.grants[grant.id] = grant
@@ -150,10 +151,14 @@ class Rows:
             del self.holds[ended.id]
         for key, amount in changes.used.items():
             self.used[key] = EXACT.add(self.used.get(key, ZERO), amount)
-        for receivable_id, _, amount, _ in changes.owed:
-            self.owed[receivable_id] = amount
+        for receivable_id, hold_id, amount, _ in changes.owed:
+            whose = known[hold_id]
+            self.owed[receivable_id] = Receivable(
+                receivable_id, hold_id, whose.feature, whose.entity_id, amount
+            )
         for receivable_id, paid in changes.paid.items():
-            self.owed[receivable_id] = EXACT.subtract(self.owed[receivable_id], paid)
+            before = self.owed[receivable_id]
+            self.owed[receivable_id] = replace(before, open=EXACT.subtract(before.open, paid))
         sums = book.totals
         self.account = replace(
             self.account,
@@ -554,8 +559,8 @@ def check_holds(rows: Rows) -> None:
     for hold in rows.holds.values():
         assert total(draw.amount for draw in hold.draws) == hold.amount
         assert len({draw.grant_id for draw in hold.draws}) == len(hold.draws)
-    assert rows.account.receivable == total(rows.owed.values())
-    assert all(one >= 0 for one in rows.owed.values())
+    assert rows.account.receivable == total(one.open for one in rows.owed.values())
+    assert all(one.open >= 0 for one in rows.owed.values())
 
 
 def check_budgets(rows: Rows) -> None:

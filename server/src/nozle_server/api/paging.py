@@ -3,6 +3,7 @@
 import base64
 import binascii
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 
@@ -39,24 +40,50 @@ def page_meta(query: PageQuery, total: int) -> dict[str, object]:
 
 def to_cursor(place: int) -> str:
     """Where the next page starts, as opaque text."""
-    return base64.urlsafe_b64encode(f"v1:{place}".encode()).decode().rstrip("=")
+    return _encode(str(place))
 
 
 def from_cursor(cursor: str | None) -> int | None:
     """The place a cursor names; InvalidInput for text that is none of ours."""
     if cursor is None:
         return None
+    place = _decode(cursor)
+    if not (place.isascii() and place.isdigit() and len(place) <= 18):
+        raise _not_ours()
+    return int(place)
+
+
+def to_id_cursor(last: UUID) -> str:
+    """The same for lists in order of id: the last one that was shown."""
+    return _encode(last.hex)
+
+
+def from_id_cursor(cursor: str | None) -> UUID | None:
+    """The id a cursor names; InvalidInput for text that is none of ours."""
+    if cursor is None:
+        return None
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        version, _, place = text.partition(":")
-        if (
-            len(cursor) > 512
-            or version != "v1"
-            or not (place.isascii() and place.isdigit() and len(place) <= 18)
-        ):
+        return UUID(_decode(cursor))
+    except ValueError:
+        raise _not_ours() from None
+
+
+def _encode(place: str) -> str:
+    return base64.urlsafe_b64encode(f"v1:{place}".encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> str:
+    try:
+        if len(cursor) > 512:
             raise ValueError(cursor)
-        return int(place)
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (ValueError, binascii.Error):
-        raise InvalidInput(
-            "the cursor is not one of ours", details={"cursor": ["value_is_invalid"]}
-        ) from None
+        raise _not_ours() from None
+    version, _, place = text.partition(":")
+    if version != "v1":
+        raise _not_ours()
+    return place
+
+
+def _not_ours() -> InvalidInput:
+    return InvalidInput("the cursor is not one of ours", details={"cursor": ["value_is_invalid"]})

@@ -72,8 +72,9 @@ _PARTS = """
             'drawn', h.drawn, 'pools', h.pools, 'budget_ids', h.budget_ids,
             'budget_windows', h.budget_windows) order by h.expires_at, h.id)
         from credit_holds h where h.org_id = a.org_id and h.account_id = a.id and h.status = 'open') as holds,
-    (select json_agg(json_build_object('id', r.id, 'open', r.amount - r.paid) order by r.id)
-        from credit_receivables r
+    (select json_agg(json_build_object('id', r.id, 'hold_id', h.id, 'feature', h.feature, 'entity_id', h.entity_id,
+            'open', r.amount - r.paid) order by r.id)
+        from credit_receivables r join credit_holds h on h.org_id = r.org_id and h.id = r.hold_id
         where r.org_id = a.org_id and r.account_id = a.id and r.paid < r.amount) as receivables,
     (select json_agg(json_build_object('id', b.id, 'entity_id', b.entity_id, 'interval', b.interval,
             'limit', b.limit_amount, 'used', (
@@ -721,9 +722,7 @@ def _book_from_row(row: asyncpg.Record, entities: Iterable[str]) -> Book:
         timezone=row["timezone"],
         grants=[_grant(one) for one in _parsed(row["grants"])],
         holds=[_hold(one) for one in _parsed(row["holds"])],
-        receivables=[
-            Receivable(UUID(one["id"]), Decimal(one["open"])) for one in _parsed(row["receivables"])
-        ],
+        receivables=[_receivable(one) for one in _parsed(row["receivables"])],
         budgets=budgets,
         used=used,
         levels=_levels(_parsed(row["chains"]), entities),
@@ -783,6 +782,16 @@ def _hold(row: Mapping[str, Any]) -> Hold:
             (UUID(budget_id), datetime.fromisoformat(start))
             for budget_id, start in zip(row["budget_ids"], row["budget_windows"], strict=True)
         ),
+    )
+
+
+def _receivable(row: Mapping[str, Any]) -> Receivable:
+    return Receivable(
+        UUID(row["id"]),
+        UUID(row["hold_id"]),
+        row["feature"],
+        _uuid(row["entity_id"]),
+        Decimal(row["open"]),
     )
 
 

@@ -219,7 +219,15 @@ def _pay_receivables(book: Book, grant: Grant, now: datetime) -> None:
         if not left:
             return
         paid = min(left, owed.open)
-        book.take(EntryType.DEDUCT, [Draw(grant.id, paid)], now, description=PAYS_RECEIVABLE)
+        book.take(
+            EntryType.DEDUCT,
+            [Draw(grant.id, paid)],
+            now,
+            feature=owed.feature,
+            description=PAYS_RECEIVABLE,
+            entity_id=owed.entity_id,
+            hold_id=owed.hold_id,
+        )
         book.receivable = EXACT.subtract(book.receivable, paid)
         book.changes.paid[owed.id] = EXACT.add(book.changes.paid.get(owed.id, ZERO), paid)
         book.receivables.remove(owed)

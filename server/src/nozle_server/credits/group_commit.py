@@ -153,8 +153,22 @@ class GroupCommit:
             self._enqueue(queue, request)
             # Shielded: one who hangs up takes nothing back that is being written.
             return await asyncio.shield(request.done)
+        except NozleError as refusal:
+            first = None if isinstance(refusal, Unavailable) else await self._find_first(request)
+            if first is None:
+                raise
+            return first
         finally:
             self._waiting -= 1
+
+    async def _find_first(self, request: Request) -> Answer | None:
+        """What the call was answered that had the key before: done once, a thing may be refused that asks for it again (a
+        hold has ended, a customer is deleted). Conflict for another request under the key."""
+        if request.claim is None:
+            return None
+        async with self._database.connection() as connection:
+            stored = await idempotency.find_answer(connection, request.claim)
+        return None if stored is None else Answer(stored.status, stored.response, replayed=True)
 
     def forget_all(self) -> None:
         """Distrust every copy; the versions would find out anyway."""

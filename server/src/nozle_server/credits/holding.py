@@ -101,7 +101,7 @@ def settle(book: Book, asked: Settling, now: datetime) -> Settlement:
     settled = EXACT.subtract(asked.amount, EXACT.subtract(beyond, uncovered))
     if uncovered:
         book.receivable = EXACT.add(book.receivable, uncovered)
-        owed = Receivable(new_id(), uncovered)
+        owed = Receivable(new_id(), held.id, held.feature, held.entity_id, uncovered)
         book.receivables.append(owed)
         book.changes.owed.append((owed.id, held.id, uncovered, now))
     book.use(held.windows, EXACT.subtract(settled, held.amount))

@@ -172,10 +172,32 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Receivable:
-    """What a settlement took beyond hold and balance, and what of it no grant has paid yet."""
+class HoldRecord:
+    """A hold as it is looked at, whether it is open or how it ended; `entity` is the merchant's id of whose it is. What was
+    `settled` includes what of it stayed `uncovered` then."""
 
     id: UUID
+    credit_system: str
+    amount: Decimal
+    feature: str | None
+    entity: str | None
+    status: HoldStatus
+    settled: Decimal
+    uncovered: Decimal
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receivable:
+    """What the settlement of a hold took beyond hold and balance, and what of it no grant has paid yet; for which feature
+    and entity the hold was."""
+
+    id: UUID
+    hold_id: UUID
+    feature: str | None
+    entity_id: UUID | None
     open: Decimal
 
 

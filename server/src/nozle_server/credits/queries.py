@@ -1,13 +1,14 @@
 """Use cases that only look at credits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
-from nozle_server.credits import book_store, store
+from nozle_server.core.errors import NotFound
+from nozle_server.credits import book_store, hold_store, store
 from nozle_server.credits.book import Book
-from nozle_server.credits.model import ZERO, Balance, Entry, EntryType
+from nozle_server.credits.model import ZERO, Balance, Entry, EntryType, HoldRecord, HoldStatus
 from nozle_server.customers.queries import unknown_customer
 from nozle_server.infra.database import Tx
 
@@ -70,3 +71,36 @@ async def list_transactions(
     if len(entries) <= limit:
         return entries, None
     return entries[:limit], entries[limit - 1].sequence
+
+
+async def get_hold(tx: Tx, *, org_id: UUID, customer_id: UUID, hold_id: UUID, now: datetime) -> HoldRecord:
+    """A hold as it is at `now`. NotFound `hold_not_found`, also for another customer's."""
+    found = await hold_store.find_hold(tx, org_id, customer_id, hold_id, now)
+    if found is None:
+        raise NotFound("hold not found", code="hold_not_found")
+    return found
+
+
+async def list_holds(
+    tx: Tx,
+    *,
+    org_id: UUID,
+    customer_id: UUID,
+    now: datetime,
+    credit_system: str | None,
+    status: HoldStatus | None,
+    before: UUID | None,
+    limit: int,
+) -> tuple[Sequence[HoldRecord], UUID | None]:
+    """A page of a customer's holds, newest first, and after which the next page starts (None: there is none)."""
+    found = await hold_store.list_holds(
+        tx,
+        org_id,
+        customer_id,
+        now,
+        credit_system=credit_system,
+        status=status,
+        before=before,
+        limit=limit + 1,
+    )
+    return (found, None) if len(found) <= limit else (found[:limit], found[limit - 1].id)

@@ -24,6 +24,8 @@ alter table credit_grants
     add constraint credit_grants_source_check check (source in
         ('plan', 'manual', 'top_up', 'promotion', 'refund', 'rollover', 'adjustment', 'transfer', 'allocation'));
 
+create index credit_grants_of_account on credit_grants (org_id, account_id, id);
+
 alter table ledger_entries
     drop column entity_id,
     add column entity_id uuid,
@@ -66,6 +68,7 @@ create table credit_holds (
     primary key (org_id, id),
     foreign key (org_id, account_id) references credit_accounts (org_id, id)
 );
+create index credit_holds_of_account on credit_holds (org_id, account_id, id);
 create index credit_holds_open on credit_holds (org_id, account_id, expires_at) where status = 'open';
 
 create table credit_receivables (

@@ -13,6 +13,7 @@ from nozle_server.api.routes import (
     cost_models,
     coupons,
     credit_budgets,
+    credit_history,
     credit_holds,
     credit_note_metadata,
     credit_notes,
@@ -62,6 +63,7 @@ from nozle_server.api.routes import (
 ENDPOINTS: tuple[Endpoint, ...] = (
     *entitlements.ENDPOINTS,
     *credits.ENDPOINTS,
+    *credit_history.ENDPOINTS,
     *credit_watching.ENDPOINTS,
     *credit_budgets.ENDPOINTS,
     *credit_holds.ENDPOINTS,

@@ -1,12 +1,11 @@
 """A customer's credits: an account, its grants, the ledger entries that moved them, what is held and what is budgeted."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
 from nozle_server.entities.model import PoolPolicy
 
 ZERO = Decimal(0)
@@ -267,18 +266,22 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What a customer can spend at `as_of`, and what has been granted, spent and has expired so far.
+    """What a customer can spend at `as_of`, and what has become of its credits so far (as of `Account`).
 
     `available` is everybody's: the customer's own credits and what was given to its entities; `shared` only the
     former."""
 
-    available: Decimal
-    granted: Decimal
-    consumed: Decimal
-    expired: Decimal
+    credit_system: str
     account_id: UUID | None
     as_of: datetime
+    available: Decimal = ZERO
     shared: Decimal = ZERO
     held: Decimal = ZERO
     receivable: Decimal = ZERO
-    credit_system: str = field(default=DEFAULT_CREDIT_SYSTEM)
+    granted: Decimal = ZERO
+    consumed: Decimal = ZERO
+    expired: Decimal = ZERO
+    voided: Decimal = ZERO
+    refunded: Decimal = ZERO
+    adjusted: Decimal = ZERO
+    transferred: Decimal = ZERO

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import localcontext
 from uuid import UUID
 
 from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
 from nozle_server.core.errors import NotFound
-from nozle_server.credits import book_store, hold_store, store
+from nozle_server.core.rounding import EXACT
+from nozle_server.credits import book_store, history_store, hold_store, store
 from nozle_server.credits.book import Book
-from nozle_server.credits.model import ZERO, Balance, Entry, EntryType, HoldRecord, HoldStatus
+from nozle_server.credits.history_store import EntryFilter, ShownEntry, Statement
+from nozle_server.credits.model import ZERO, Balance, EntryType, HoldRecord, HoldStatus
 from nozle_server.customers.queries import unknown_customer
 from nozle_server.infra.database import Tx
 
@@ -38,19 +41,23 @@ async def get_balance(
     """What the customer, by the merchant's id, can spend at `now`. NotFound when it is nobody's."""
     book = await find_book(tx, org_id=org_id, customer=customer, now=now, credit_system=credit_system)
     if book is None:
-        return Balance(ZERO, ZERO, ZERO, ZERO, None, now, credit_system=credit_system)
+        return Balance(credit_system, None, now)
     totals = book.totals
     return Balance(
-        available=book.balance,
-        granted=totals[EntryType.GRANT],
-        consumed=totals[EntryType.DEDUCT],
-        expired=totals[EntryType.EXPIRE],
+        credit_system=credit_system,
         account_id=book.account.id,
         as_of=now,
+        available=book.balance,
         shared=book.available(),
         held=totals[EntryType.HOLD],
         receivable=book.receivable,
-        credit_system=credit_system,
+        granted=totals[EntryType.GRANT],
+        consumed=totals[EntryType.DEDUCT],
+        expired=totals[EntryType.EXPIRE],
+        voided=totals[EntryType.VOID],
+        refunded=totals[EntryType.REFUND],
+        adjusted=totals[EntryType.ADJUSTMENT],
+        transferred=totals[EntryType.TRANSFER],
     )
 
 
@@ -59,18 +66,22 @@ async def list_transactions(
     *,
     org_id: UUID,
     customer_id: UUID,
+    credit_system: str,
+    wanted: EntryFilter,
     before: int | None,
     limit: int,
-    credit_system: str = DEFAULT_CREDIT_SYSTEM,
-) -> tuple[list[Entry], int | None]:
-    """A page of an account's entries, newest first, and where the next page starts (None: there is none)."""
+    draws: bool = False,
+) -> tuple[list[ShownEntry], int | None]:
+    """A page of an account's entries, newest first, and where the next page starts (None: there is none). With `draws`,
+    also which grants each filled or drew on."""
     account_id = await store.find_account_id(tx, org_id, customer_id, credit_system)
     if account_id is None:
         return [], None
-    entries = await store.list_entries(tx, org_id, account_id, before=before, limit=limit + 1)
-    if len(entries) <= limit:
-        return entries, None
-    return entries[:limit], entries[limit - 1].sequence
+    found = await history_store.list_entries(tx, org_id, account_id, wanted, before=before, limit=limit + 1)
+    page = found[:limit]
+    if draws:
+        page = await history_store.with_draws(tx, org_id, page)
+    return page, page[-1].entry.sequence if len(found) > limit else None
 
 
 async def get_hold(tx: Tx, *, org_id: UUID, customer_id: UUID, hold_id: UUID, now: datetime) -> HoldRecord:
@@ -104,3 +115,23 @@ async def list_holds(
         limit=limit + 1,
     )
     return (found, None) if len(found) <= limit else (found[:limit], found[limit - 1].id)
+
+
+async def get_statement(
+    tx: Tx,
+    *,
+    org_id: UUID,
+    customer_id: UUID,
+    credit_system: str,
+    start: datetime | None,
+    end: datetime | None,
+) -> Statement:
+    """What there was before `start`, what moved until `end`, and what that comes to."""
+    account_id = await store.find_account_id(tx, org_id, customer_id, credit_system)
+    if account_id is None:
+        return Statement(ZERO, ZERO)
+    statement = await history_store.read_statement(tx, org_id, account_id, start, end)
+    with localcontext(EXACT):
+        moved = sum((one.amount for one in statement.by_type), ZERO)
+        assert statement.opening + moved == statement.closing, "what moved is the difference"
+    return statement

@@ -4,27 +4,20 @@ What is looked up by customer and credit system is an account of credits; a wall
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 import asyncpg
 
-from nozle_server.credits.model import Entry, EntryType, Grant, GrantSource
+from nozle_server.credits.model import Grant, GrantSource
 from nozle_server.infra.database import Tx
 
 _GRANT = """id, amount, remaining, priority, source, reference, description, expires_at, created_at, entity_id,
     parent_id"""
-_ENTRY = """id, sequence, type, amount, balance_after, feature, description, entity_id, occurred_at, hold_id,
-    refunds_id"""
 
 
 def grant_from_row(row: asyncpg.Record) -> Grant:
     return Grant(**{**dict(row), "source": GrantSource(row["source"])})
-
-
-def entry_from_row(row: asyncpg.Record) -> Entry:
-    return Entry(**{**dict(row), "type": EntryType(row["type"])})
 
 
 async def find_account_id(tx: Tx, org_id: UUID, customer_id: UUID, credit_system: str) -> UUID | None:
@@ -96,37 +89,3 @@ async def expired_of(tx: Tx, org_id: UUID, grant_id: UUID) -> Decimal:
         grant_id,
     )
     return Decimal(total)
-
-
-async def granted_since(
-    tx: Tx, org_id: UUID, customer_id: UUID, prefixes: Sequence[str], since: datetime
-) -> Decimal:
-    """Credits given from `since` on under references that begin with one of these prefixes, spent or not."""
-    total = await tx.fetchval(
-        """
-        select coalesce(sum(g.amount), 0) from credit_accounts a
-        join credit_grants g on g.org_id = a.org_id and g.account_id = a.id
-        where a.org_id = $1 and a.customer_id = $2 and g.reference ^@ any($3) and g.created_at >= $4
-        """,
-        org_id,
-        customer_id,
-        list(prefixes),
-        since,
-    )
-    return Decimal(total)
-
-
-async def list_entries(
-    tx: Tx, org_id: UUID, account_id: UUID, *, before: int | None, limit: int
-) -> list[Entry]:
-    """Newest first; `before` is the sequence of the last entry already seen."""
-    rows = await tx.fetch(
-        f"""select {_ENTRY} from ledger_entries
-            where org_id = $1 and account_id = $2 and ($3::bigint is null or sequence < $3)
-            order by sequence desc limit $4""",
-        org_id,
-        account_id,
-        before,
-        limit,
-    )
-    return [entry_from_row(row) for row in rows]

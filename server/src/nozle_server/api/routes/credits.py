@@ -7,17 +7,15 @@ from typing import Annotated
 import msgspec
 
 from nozle_server.api.deciding import decide_together, parse_code, refusal_json
-from nozle_server.api.endpoint import SEED, Amount, Call, CustomerData, Endpoint, Example, Mount, Scope
-from nozle_server.api.paging import Limit, from_cursor, to_cursor
-from nozle_server.api.shapes import ANY_OBJECT, BOOLEAN, INSTANT, NUMBER, STRING, array, optional, shape
+from nozle_server.api.endpoint import SEED, Amount, Call, Endpoint, Example, Mount, Scope
+from nozle_server.api.shapes import BOOLEAN, INSTANT, NUMBER, STRING, optional, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import to_text
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import parse_id, parse_text
 from nozle_server.credits.book import Book
-from nozle_server.credits.model import ZERO, Deduction, Entry, GrantSource, Refusal
+from nozle_server.credits.model import ZERO, Deduction, GrantSource, Refusal
 from nozle_server.credits.operations.grants import grant_credits
-from nozle_server.credits.queries import get_balance, list_transactions
 from nozle_server.credits.spending import Spending
 from nozle_server.credits.spending import deduct as spend
 from nozle_server.customers.queries import get_customer
@@ -44,11 +42,6 @@ class GrantBody(msgspec.Struct):
     priority: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 50
     source: str = "manual"
     description: str | None = None
-
-
-class TransactionsQuery(msgspec.Struct):
-    limit: Limit = 50
-    cursor: str | None = None
 
 
 async def deduct(call: Call) -> object:
@@ -130,53 +123,6 @@ async def grant(call: Call) -> object:
     }
 
 
-async def balance(call: Call) -> object:
-    found = await get_balance(call.tx, org_id=call.org_id, customer=call.path["id"], now=call.now)
-    return {
-        "customer_id": call.path["id"],
-        "balance": found.available,
-        "held_credits": found.held,
-        "receivable_credits": found.receivable,
-        "granted_credits": found.granted,
-        "consumed_credits": found.consumed,
-        "expired_credits": found.expired,
-        "wallet_id": to_text("wallet", found.account_id) if found.account_id else None,
-        "as_of": found.as_of,
-    }
-
-
-async def transactions(call: Call) -> object:
-    query: TransactionsQuery = call.query
-    customer = await get_customer(call.tx, call.org_id, call.path["id"])
-    entries, following = await list_transactions(
-        call.tx,
-        org_id=call.org_id,
-        customer_id=customer.id,
-        before=from_cursor(query.cursor),
-        limit=query.limit,
-    )
-    return {
-        "transactions": [_entry_json(entry) for entry in entries],
-        "next_cursor": None if following is None else to_cursor(following),
-    }
-
-
-def _entry_json(entry: Entry) -> dict[str, object]:
-    """`amount` is positive; `type` tells the direction."""
-    return {
-        "id": to_text("txn", entry.id),
-        "type": entry.type,
-        "amount": entry.amount.copy_abs(),
-        "balance_after": entry.balance_after,
-        "feature": entry.feature,
-        "description": entry.description or entry.feature,
-        "entity_id": entry.entity_id,
-        "sequence": entry.sequence,
-        "createdAt": entry.occurred_at,
-        "created_at": entry.occurred_at,
-    }
-
-
 ENDPOINTS = (
     Endpoint(
         method="POST",
@@ -246,69 +192,6 @@ ENDPOINTS = (
                 "created_at": "2026-01-15T10:30:00Z",
                 "balance": 100,
             },
-        ),
-    ),
-    Endpoint(
-        method="GET",
-        path="/credits/{id}/balance",
-        handler=balance,
-        scope=Scope.ANY_KEY,
-        mounts=SEED,
-        summary="Get a customer's credit balance",
-        tag="Credits",
-        reply_schema=shape(
-            customer_id=STRING,
-            balance=NUMBER,
-            consumed_credits=NUMBER,
-            wallet_id=optional(STRING),
-            as_of=INSTANT,
-        ),
-        errors=(404,),
-        customer_data=CustomerData("path", "id", "credits:read"),
-        snapshot=True,
-        example=Example(
-            response={
-                "customer_id": "cust_123",
-                "balance": 95,
-                "held_credits": 0,
-                "receivable_credits": 0,
-                "granted_credits": 100,
-                "consumed_credits": 5,
-                "expired_credits": 0,
-                "wallet_id": "wallet_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
-                "as_of": "2026-01-15T10:30:00Z",
-            }
-        ),
-    ),
-    Endpoint(
-        method="GET",
-        path="/credits/{id}/transactions",
-        handler=transactions,
-        scope=Scope.ANY_KEY,
-        mounts=SEED,
-        summary="List a customer's credit transactions",
-        description="Newest first. `type` is grant, deduct or expire; `amount` is positive for all of them.",
-        tag="Credits",
-        query=TransactionsQuery,
-        reply_schema=shape(transactions=array(ANY_OBJECT), next_cursor=optional(STRING)),
-        errors=(404,),
-        customer_data=CustomerData("path", "id", "credits:read"),
-        snapshot=True,
-        example=Example(
-            response={
-                "transactions": [
-                    {
-                        "id": "txn_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
-                        "type": "deduct",
-                        "amount": 5,
-                        "balance_after": 95,
-                        "feature": "code_completion",
-                        "description": "code_completion",
-                        "created_at": "2026-01-15T10:30:00Z",
-                    }
-                ],
-                "next_cursor": None,
-            }
         ),
     ),
 )

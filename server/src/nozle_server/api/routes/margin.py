@@ -1,21 +1,17 @@
 """Margin: revenue against cost, by customer, metric, plan, model and over time."""
 
-import re
 from collections.abc import Awaitable, Callable
-from datetime import date, datetime, timedelta
 
 import msgspec
 
 from nozle_server.api.endpoint import SEED, Call, Endpoint, Example, Scope
+from nozle_server.api.instants import read_range
 from nozle_server.api.shapes import ANY_OBJECT, INTEGER, NUMBER, STRING, array, optional, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.margin import queries
 from nozle_server.margin.model import Range
 from nozle_server.margin.queries import MarginData
 from nozle_server.margin.report import Granularity
-from nozle_server.metering.timestamps import parse_timestamp
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class MarginQuery(msgspec.Struct, rename={"start": "from", "end": "to"}):
@@ -34,25 +30,7 @@ _ALIASES = {"from_date": "from", "to_date": "to"}
 
 
 def _range(query: MarginQuery) -> Range:
-    start = None if query.start is None else _bound(query.start, "from", is_end=False)
-    end = None if query.end is None else _bound(query.end, "to", is_end=True)
-    if start is not None and end is not None and start >= end:
-        raise InvalidInput("from lies after to", details={"from": ["value_is_out_of_range"]})
-    return Range(start, end)
-
-
-def _bound(text: str, field: str, *, is_end: bool) -> datetime:
-    """A date covers its whole day (UTC); an instant is exact."""
-    try:
-        if not _DATE.fullmatch(text):
-            return parse_timestamp(text)
-        day = date.fromisoformat(text)
-        start = parse_timestamp(f"{day}T00:00:00Z")
-        return start + timedelta(days=1) if is_end else start
-    except (ValueError, InvalidInput):
-        raise InvalidInput(
-            f"{field} is neither a date (YYYY-MM-DD) nor an instant", details={field: ["invalid_format"]}
-        ) from None
+    return Range(*read_range(query.start, query.end))
 
 
 async def _gather(call: Call) -> MarginData:

@@ -23,8 +23,8 @@ class Lost(Exception):
 
 
 def is_try_again(answer: Answer) -> bool:
-    """Whether nothing is said about what was asked for: busy, or another call with this key is under way."""
-    return answer.status == 503 or (answer.status == 409 and answer.code != "idempotency_key_reused")
+    """Whether nothing is said about what was asked for."""
+    return answer.status == 503
 
 
 class Client:

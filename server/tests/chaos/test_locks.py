@@ -4,10 +4,11 @@ import asyncio
 import random
 import time
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
-from chaos.clients import Attempt, Client
+from chaos.clients import Attempt, Client, deduction
 from chaos.harness import Installation
 from chaos.scale import is_large, scaled
 from world import Answer
@@ -120,3 +121,41 @@ async def test_m09_a_deadlock_is_tried_again_inside(
 WAITS_FOR_US = """
     select exists (select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid)))
 """
+
+
+async def test_m09_opposite_orders_do_not_meet_in_a_deadlock(
+    installation: Installation, client: Client, rng: random.Random
+) -> None:
+    """Entities changed many at a time in every order, top-ups moved between them and their customer, and everybody
+    deducting: each call is answered as if it had been alone."""
+    agents, deeds = [f"agent-{n}" for n in range(4)], scaled(120, at_1000=40_000)
+    customers = [await client.a_customer(f"acme-{n}", 100_000, source="top_up") for n in range(2)]
+
+    async def put(customer: str, statuses: dict[str, str]) -> None:
+        entities = [{"external_id": agent, "status": status} for agent, status in statuses.items()]
+        target = f"/api/v1/customers/{customer}/entities/bulk-upsert"
+        await client.must("POST", target, {"entities": entities}, key=uuid4().hex)
+
+    async def move(customer: str) -> None:
+        way = rng.choice(["credit-allocations", "credit-deallocations"])
+        target = f"/api/v1/customers/{customer}/entities/{rng.choice(agents)}/{way}"
+        await client.must("POST", target, {"credit_system": "credits", "amount": "1.5"}, key=uuid4().hex)
+
+    async def deduct(customer: str) -> None:
+        entity = {"entity_id": rng.choice(agents)} if rng.random() < 0.7 else {}
+        await client.post("/api/v1/check-and-deduct", deduction(customer, Decimal("0.3")) | entity)
+
+    async def do_some() -> None:
+        for _ in range(deeds // 12):
+            customer, deed = rng.choice(customers), rng.random()
+            if deed < 0.3:
+                some = rng.sample(agents, rng.randint(2, 4))
+                await put(customer, {one: rng.choice(["active", "active", "suspended"]) for one in some})
+            elif deed < 0.6:
+                await move(customer)
+            else:
+                await deduct(customer)
+
+    for customer in customers:
+        await put(customer, dict.fromkeys(agents, "active"))
+    await asyncio.gather(*(do_some() for _ in range(12)))

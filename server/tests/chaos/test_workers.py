@@ -8,11 +8,13 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
 
 from chaos.auditor import audit
 from chaos.clients import Attempt, Client, insist_on_all
+from chaos.conftest import NewDatabase
 from chaos.families import family, named, until
 from chaos.harness import Installation, Launcher, Server, installed
 from chaos.scale import is_large, scaled
@@ -191,6 +193,34 @@ async def test_k01_all_workers_finish_what_they_have_begun_and_the_server_ends_w
     assert await server.wait() == 0
     assert not [pid for pid in processes if _lives(pid)]
     installation.forget_ended()
+
+
+async def test_a_port_that_several_workers_listen_on_is_in_use(
+    installation: Installation, server: Server
+) -> None:
+    """Theirs is shared with each other only: a second server is told, in one line."""
+    port = server.url.rpartition(":")[2]
+    where = {"DATABASE_URL": installation.database_url, "NOZLE_WORKERS": "2"}
+    second = await installation.launch("serve", "--port", port, **where)
+    assert await second.wait() == 1
+    [line] = second.said().splitlines()
+    assert "the port is in use" in line
+    assert await _new_connection(server) == 200
+
+
+async def test_a_server_whose_workers_cannot_serve_ends_and_says_so(
+    installation: Installation, new_database: NewDatabase
+) -> None:
+    """Instead of trying for ever: here the database lets nobody in besides the supervisor."""
+    url = await new_database()
+    async with installation.session() as session:
+        await session.execute("create role narrow login connection limit 3")
+        await session.execute(f"alter database {urlsplit(url).path[1:]} owner to narrow")
+    where = {"DATABASE_URL": url.replace("//nozle@", "//narrow@"), "NOZLE_WORKERS": "2"}
+    command = await installation.launch("serve", "--port", "0", **where)
+    assert await command.wait(60) == 1
+    assert "before it could serve" in command.said().splitlines()[-1]
+    assert "too many connections" in command.said()
 
 
 async def test_k02_nobody_outlives_a_killed_supervisor(installation: Installation) -> None:

@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_used_is_told(folder: Path) -> None:
         DataDirectory(folder / "file").lock()
 
 
-async def test_a_killed_postmaster_comes_back_with_all_committed_rows(folder: Path) -> None:
+async def test_m07_a_killed_postmaster_comes_back_with_all_committed_rows(folder: Path) -> None:
     async with a_server(folder) as postgres:
         watcher = asyncio.create_task(postgres.supervise())
         await execute(postgres, "create table kept as select 42 as value")
@@ -256,7 +256,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-async def test_postgres_does_not_outlive_a_killed_server(folder: Path) -> None:
+async def test_k02_k03_postgres_does_not_outlive_a_killed_server(folder: Path) -> None:
     process, url = start_server_process(folder)
     connection = await asyncpg.connect(url)
     await connection.execute("create table kept as select 42 as value")
@@ -275,7 +275,7 @@ async def test_postgres_does_not_outlive_a_killed_server(folder: Path) -> None:
     await eventually(lambda: processes_of(folder) == [])
 
 
-async def test_an_orphaned_postmaster_is_replaced(folder: Path) -> None:
+async def test_k02_an_orphaned_postmaster_is_replaced(folder: Path) -> None:
     async with a_server(folder):
         pass
     cluster = folder / "postgres"
@@ -288,7 +288,7 @@ async def test_an_orphaned_postmaster_is_replaced(folder: Path) -> None:
         assert postmaster_pid(folder) != orphan.pid
 
 
-async def test_a_stale_pid_file_whose_pid_belongs_to_another_process_now(folder: Path) -> None:
+async def test_k02_a_stale_pid_file_whose_pid_belongs_to_another_process_now(folder: Path) -> None:
     async with a_server(folder):
         pid_file = (folder / "postgres" / "postmaster.pid").read_text()
         socket_lock = (folder / "postgres" / ".s.PGSQL.5432.lock").read_text()

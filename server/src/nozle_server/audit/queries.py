@@ -15,6 +15,7 @@ from nozle_server.audit import (
     payments,
     store,
     tenants,
+    usage_operations,
     wallets,
 )
 from nozle_server.audit.model import Check, LastResult, Report
@@ -34,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     *payments.CHECKS,
     *credit_notes.CHECKS,
     *entities.CHECKS,
+    *usage_operations.CHECKS,
 )
 
 

@@ -213,7 +213,14 @@ async def hold_first(tx: Tx, quote: Quote) -> None:
     subscriptions."""
     org_id, name = quote.customer.org_id, quote.use.customer
     await hold_customers(tx, org_id, [_event(quote, "")])
-    await subscriptions_store.hold_running(tx, org_id, [name], [])
+    held: set[UUID] | None = None
+    while True:
+        # Again, until they are those that were held: who waited for one may not have seen what followed it.
+        running = await subscriptions_store.hold_running(tx, org_id, [name], [])
+        ids = {subscription.id for subscription, _, _ in running}
+        if ids == held:
+            return
+        held = ids
 
 
 async def record(tx: Tx, seams: Seams, tracked: Tracked) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fuzz.served import COMMAND, Served
 
 _REPOSITORY = Path(__file__).parents[3]
-_PAGES = ("The first page of curl", "Billing")
+_PAGES = ("The first page of curl", "Credits", "Billing")
 
 
 def _page(title: str, language: str) -> str:
@@ -55,8 +55,12 @@ async def test_every_command_of_the_readme_works_as_it_is_written(served: Served
 
     # A refusal ends the script here; for a reader curl shows it and goes on.
     script = "".join(_page(title, "sh") for title in _PAGES).replace("curl -sS", "curl -sS --fail-with-body")
-    told = await _run(("bash", "-e", "-o", "pipefail", "-c", script), dict(os.environ), tmp_path)
+    script = script.replace("./nozle run nozle-server", shlex.join(COMMAND))
+    environment = {**os.environ, **served.environment}
+    told = await _run(("bash", "-e", "-o", "pipefail", "-c", script), environment, tmp_path)
 
+    assert '"budget":{"entity_id":"agent","interval":"hour","limit":20,"used":15' in told
+    assert '"settled":12.345' in told
     assert "From 101 on: 30 units at 0.02 EUR each: 0.60 EUR." in told
     assert "Now it comes to 6.00 EUR; 5.60 EUR was billed for it before: 0.40 EUR." in told
     assert (tmp_path / "invoice.pdf").read_bytes().startswith(b"%PDF-")

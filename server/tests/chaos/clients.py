@@ -224,6 +224,38 @@ class Use(Attempt):
         return str(self.answer.json["operation_id"])
 
 
+@dataclass
+class Settling(Attempt):
+    """The end of a hold that was made with the feature `key`: it takes credits, and puts back what is left of the hold."""
+
+    hold_id: str = ""
+
+    @property
+    def target(self) -> str:  # type: ignore[override]
+        return f"/api/v1/credits/{self.customer}/holds/{self.hold_id}/settle"
+
+    @property
+    def body(self) -> JsonObject:
+        return {"amount": self.amount, "uncovered_limit": 1000}
+
+    @property
+    def taken(self) -> Decimal:
+        """Of the balance; the rest is owed."""
+        assert self.answer is not None
+        return Decimal(self.answer.json["settled"]) - Decimal(self.answer.json["uncovered"])
+
+
+async def a_hold(client: Client, customer: str, amount: Decimal, costs: Decimal, *, at: str) -> Attempt:
+    """A hold to be settled by what it costs; a plain deduction where there is not enough to hold."""
+    settling = Settling(customer, costs)
+    body = {"amount": amount, "feature": settling.key, "expires_in": 600}
+    held = await client.post(f"/api/v1/credits/{customer}/holds", body, at=at)
+    if not held["allowed"]:
+        return Attempt(customer, amount)
+    settling.hold_id = held["hold_id"]
+    return settling
+
+
 async def rate_uses(client: Client) -> None:
     """What `Use` needs."""
     metric = {"code": "uses", "name": "Uses", "aggregation_type": "sum_agg", "field_name": "n"}

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from chaos.clients import Attempt, Client, Lost, Use, insist_on_all, rate_uses
+from chaos.clients import Attempt, Client, Lost, Settling, Use, a_hold, insist_on_all, rate_uses
 from chaos.gate import Gate
 from chaos.harness import Installation, Server
 from chaos.scale import is_large, scaled
@@ -20,21 +20,37 @@ READY_WITHIN_S = 15
 
 
 async def _check_effects(client: Client, attempts: Sequence[Attempt]) -> None:
-    """Each attempt that was allowed is one entry of the ledger, with `remaining` as it was answered, and each use of a
-    metric one event; one that was denied is none. All of them have been answered by now."""
+    """All of them have been answered by now: what was allowed is one entry of the ledger, with `remaining` as it was
+    answered, and the use of a metric one event; what was denied is none."""
     for customer in {attempt.customer for attempt in attempts}:
-        allowed = {one.entry_id: one for one in attempts if one.customer == customer and one.allowed}
-        entries = await client.entries(customer)
-        taken = [one for one in entries if one["type"] == "deduct" and one["feature"] != "chat"]
-        assert sorted(entry["id"] for entry in taken) == sorted(allowed)
-        for entry in taken:
-            attempt = allowed[entry["id"]]
-            assert Decimal(entry["amount"]) == attempt.amount
-            assert Decimal(entry["balance_after"]) == attempt.remaining
-    for use in attempts:
-        if isinstance(use, Use) and use.allowed:
-            event = (await client.get(f"/core/api/v1/events/{use.entry_id}"))["event"]
-            assert Decimal(event["properties"]["n"]) == use.amount
+        taken = [entry for entry in await client.entries(customer) if entry["type"] == "deduct"]
+        mine = [one for one in attempts if one.customer == customer]
+        settled = {one.key: one for one in mine if isinstance(one, Settling)}
+        allowed = {one.entry_id: one for one in mine if one.key not in settled and one.allowed}
+        entries = {entry["id"]: entry for entry in taken if entry["feature"] not in ("chat", *settled)}
+        assert entries.keys() == allowed.keys()
+        for entry_id, one in allowed.items():
+            assert Decimal(entries[entry_id]["amount"]) == one.amount
+            assert Decimal(entries[entry_id]["balance_after"]) == one.remaining
+            if isinstance(one, Use):
+                event = (await client.get(f"/core/api/v1/events/{entry_id}"))["event"]
+                assert Decimal(event["properties"]["n"]) == one.amount
+        for key, one in settled.items():
+            [entry] = [entry for entry in taken if entry["feature"] == key]
+            assert (Decimal(entry["amount"]), Decimal(entry["balance_after"])) == (one.taken, one.remaining)
+            hold = await client.get(f"/api/v1/credits/{customer}/holds/{one.hold_id}")
+            assert (hold["status"], Decimal(hold["settled"])) == ("settled", one.amount)
+
+
+async def _an_attempt(
+    client: Client, rng: random.Random, kind: type[Attempt], customer: str, victim: Server
+) -> Attempt:
+    amount = Decimal(rng.choice(["1", "0.1", "0.3"]))
+    if kind is Settling:
+        return await a_hold(
+            client, customer, amount, amount * rng.choice([Decimal("0.5"), 1, 2]), at=victim.url
+        )
+    return kind(customer, amount)
 
 
 async def _is_any_committed(installation: Installation, attempts: Sequence[Attempt]) -> bool:
@@ -70,8 +86,12 @@ class _Victims:
 
 @pytest.mark.parametrize(
     ("kind", "kills"),
-    [(Attempt, scaled(3, at_1000=1000)), (Use, scaled(2, at_1000=200))],
-    ids=["deduct", "use"],
+    [
+        (Attempt, scaled(2, at_1000=1000)),
+        (Use, scaled(2, at_1000=200)),
+        (Settling, scaled(2, at_1000=200)),
+    ],
+    ids=["deduct", "use", "settle"],
 )
 async def test_m06_a_server_killed_between_commit_and_answer_takes_once(
     installation: Installation, client: Client, rng: random.Random, kind: type[Attempt], kills: int
@@ -88,9 +108,9 @@ async def test_m06_a_server_killed_between_commit_and_answer_takes_once(
         customers = [f"acme-{kill}-{n}" for n in range(rng.randint(1, 3))]
         for customer in customers:
             await client.a_customer(customer, rng.randint(2, 12))
-            await client.deduct(customer, 1, at=victim.url)  # so that the victim knows key and customer
+            await client.deduct(customer, 1, at=victim.url)  # so that the victim knows the account as it is
         attempts = [
-            kind(rng.choice(customers), Decimal(rng.choice(["1", "0.1", "0.3"])))
+            await _an_attempt(client, rng, kind, rng.choice(customers), victim)
             for _ in range(rng.randint(1, 16))
         ]
         unanswered = kill % 3 < 2

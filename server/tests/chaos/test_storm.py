@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -32,14 +32,15 @@ class _Told:
     taken: Decimal = Decimal(0)
     denied: int = 0
     entries: int = 0
+    holds: list[tuple[str, Decimal]] = field(default_factory=list)
 
 
 async def test_m02_the_books_are_right_at_every_moment(
     installation: Installation, rng: random.Random
 ) -> None:
-    """Random grants, deductions and expiries of many customers by way of several servers, and a reader who finds balance =
-    sum of entries = what is left of grants, never below zero, in every snapshot. In the end the ledger holds what was
-    answered, no more and no less."""
+    """Random grants, deductions, holds and expiries of many customers by way of several servers, and a reader who finds
+    balance = sum of entries = what is left of grants, never below zero, in every snapshot. In the end the ledger holds what
+    was answered, no more and no less."""
     many, seconds = scaled(12, at_1000=200), scaled(3, at_1000=600)
     merchant = await installation.open_merchant(Mode.LIVE)
     async with AsyncExitStack() as stack:
@@ -56,7 +57,7 @@ async def test_m02_the_books_are_right_at_every_moment(
             entries = await client.entries(customer)
             of = {
                 kind: [Decimal(entry["amount"]) for entry in entries if entry["type"] == kind]
-                for kind in ("grant", "deduct", "expire")
+                for kind in ("grant", "deduct")
             }
             assert sum(of["grant"]) == what.granted
             assert sum(of["deduct"]) == what.taken
@@ -83,6 +84,15 @@ async def _trade(client: Client, told: dict[str, _Told], ends: float, rng: rando
                 await client.grant(customer, amount, priority=priority)
             what.granted += amount
             what.entries += 1
+        elif deed < 0.3:
+            amount = Decimal(rng.choice(["1", "0.3"]))
+            body = {"amount": amount, "feature": "chat", "expires_in": rng.choice([1, 600])}
+            answer = await client.send("POST", f"/api/v1/credits/{customer}/holds", body)
+            assert answer.status == 200, answer.body
+            if answer.json["allowed"]:
+                what.holds.append((answer.json["hold_id"], amount))
+        elif deed < 0.4 and what.holds:
+            await _end_a_hold(client, customer, what, rng)
         else:
             amount = Decimal(rng.choice(["1", "0.1", "0.3", "0.000000000001"]))
             answer = await client.deduct(customer, amount)
@@ -92,6 +102,21 @@ async def _trade(client: Client, told: dict[str, _Told], ends: float, rng: rando
                 what.entries += 1
             else:
                 what.denied += 1
+
+
+async def _end_a_hold(client: Client, customer: str, what: _Told, rng: random.Random) -> None:
+    """Settle it, put it back, or find that it was over."""
+    hold_id, held = what.holds.pop(rng.randrange(len(what.holds)))
+    settled = held * rng.choice([Decimal("0.5"), 1]) if rng.random() < 0.7 else None
+    way, body = ("release", None) if settled is None else ("settle", {"amount": settled})
+    answer = await client.send("POST", f"/api/v1/credits/{customer}/holds/{hold_id}/{way}", body)
+    if answer.status == 409:
+        assert answer.code == "hold_ended"
+        return
+    assert answer.status == 200, answer.body
+    if settled is not None:
+        what.taken += settled
+        what.entries += 1
 
 
 async def _look(

@@ -29,6 +29,36 @@ async def test_three_servers_that_start_at_once_all_come_up(database_server: str
         await admin.close()
 
 
+async def test_k01_a_migration_that_is_cut_off_before_its_version_is_noted_has_done_nothing(
+    database_server: str,
+) -> None:
+    """The next start does it again, from its beginning: here the database refuses the version, as a kill would."""
+    name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"
+    admin = await asyncpg.connect(database_server)
+    await admin.execute(f'create database "{name}"')
+    try:
+        url = with_database(database_server, name)
+        await migrate(url, to="0001")
+        connection = await asyncpg.connect(url)
+        await connection.execute(
+            """
+            create function refuse() returns trigger language plpgsql as $$ begin raise 'cut off'; end $$;
+            create trigger refuse before update on alembic_version for each row
+                when (new.version_num = '0004') execute function refuse();
+            """
+        )
+        with pytest.raises(Exception, match="cut off"):
+            await migrate(url)
+        assert await connection.fetchval("select to_regclass('invoice_subscriptions')") is None
+        await connection.execute("drop trigger refuse on alembic_version")
+        await migrate(url)
+        assert await connection.fetchval("select to_regclass('invoice_subscriptions')") is not None
+        await connection.close()
+    finally:
+        await admin.execute(f'drop database "{name}" with (force)')
+        await admin.close()
+
+
 async def test_organizations_of_earlier_releases_get_the_default_credit_system(database_server: str) -> None:
     """Decision 6: every organization has `credits`, also one that was there before there were credit systems."""
     name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"

@@ -68,6 +68,10 @@ def _upgrade(connection: Connection, to: str) -> None:
 
 def run_script(python_file: str) -> None:
     """Run the SQL file beside a migration's Python file, in the migration's transaction, with a lock timeout."""
-    script = "set local lock_timeout = '2s';\n" + Path(python_file).with_suffix(".sql").read_text()
+    # Through SQLAlchemy, which begins its transaction with the first statement that it sees. It does not see the script:
+    # without this one the script would be committed by itself, and a kill before its version is noted would leave a
+    # database that no server can start on.
+    op.execute("set local lock_timeout = '2s'")
     raw = op.get_bind().connection.dbapi_connection.driver_connection  # type: ignore[union-attr]
-    await_only(raw.execute(script))
+    assert raw.is_in_transaction(), "a migration and its version are committed together"
+    await_only(raw.execute(Path(python_file).with_suffix(".sql").read_text()))

@@ -336,3 +336,20 @@ async def test_grants_are_spent_in_their_order_and_each_is_told(acme: World) -> 
     assert [(one["source_type"], one["amount"]) for one in tracked["deductions"]] == [("top_up", "1")]
     assert (tracked["available"], tracked["remaining"]) == ("100", "99")
     await audit(acme)
+
+
+async def test_in_live_mode_a_use_happens_now(live_world: World) -> None:
+    """Without a timestamp; a system that was made a moment ago rates it from its own moment on."""
+    await live_world.a_metric()
+    await a_system(live_world)
+    await a_rate(live_world)
+    await live_world.a_customer()
+    await give(live_world, 1)
+    tracked = (await track(live_world, properties={"n": 100})).json
+    assert (tracked["allowed"], tracked["remaining"]) == (True, "0.8")
+    event = await live_world.event(tracked["operation_id"])
+    [row] = await live_world.fetch("select occurred_at, created_at from usage_operations where org_id = $1")
+    assert event is not None
+    assert event["timestamp"] == row["occurred_at"].isoformat().replace("+00:00", "Z")
+    assert row["occurred_at"] <= row["created_at"]
+    await audit(live_world)

@@ -13,6 +13,7 @@ from nozle_server.api.idempotency import REPLAYED
 from nozle_server.api.shapes import BOOLEAN, STRING, array, shape
 from nozle_server.core.numbers import to_plain
 from nozle_server.core.text import parse_id
+from nozle_server.identity.model import Mode
 from nozle_server.identity.queries import get_time
 from nozle_server.infra import idempotency
 from nozle_server.metering.timestamps import parse_timestamp
@@ -89,7 +90,9 @@ async def track(call: Call) -> object:
             stored = await idempotency.find_answer(connection, call.claim)
             if stored is not None:
                 return Reply(raw=stored.response, status=stored.status, headers=REPLAYED)
-            now = await get_time(connection, call.org_id, call.received_at)
+            now = call.received_at
+            if call.principal.mode is not Mode.LIVE:
+                now = await get_time(connection, call.org_id, now)
             quote = await quote_use(connection, call.org_id, use, now)
         try:
             return await _track(call, quote)

@@ -9,7 +9,11 @@ help: ## this list
 run: ## start the server and play the demonstration (PORT, WORKERS, NOZLE_DATA_DIR, TRACE=file.csv, DEMO=0)
 	@$(if $(WORKERS),NOZLE_WORKERS=$(WORKERS)) exec ./nozle run nozle-server dev
 
+JS_CLIENT = server/tests/realtime/client
+
 test: lint ## everything that must hold before a merge
+	@if command -v npm >/dev/null && [ ! -d $(JS_CLIENT)/node_modules ]; then \
+		npm ci --prefix $(JS_CLIENT) --ignore-scripts --no-audit --no-fund; fi
 	@exec ./nozle run --dev pytest
 
 check: lint ## the part of `test` that takes seconds

@@ -36,6 +36,7 @@ from nozle_server.infra.queue_metrics import queue_metrics
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.settings import Settings
 from nozle_server.jobs.worker import Worker
+from nozle_server.realtime.hub import Hub
 from nozle_server.workflows.drain_due import drain_due
 
 log = structlog.get_logger()
@@ -69,6 +70,7 @@ class Services:
     economics: Economics
     bus: PostgresChangeBus
     group_commit: GroupCommit
+    realtime: Hub
 
     async def queue_metrics(self) -> str:
         """Prometheus text about the job queue."""
@@ -99,6 +101,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
     """The services over a database, with the PostgreSQL adapters of all seams."""
     bus = PostgresChangeBus(database)
     seams = Seams(PostgresEventLog(), PostgresUsageStore(), bus)
+    economics = Economics(AverageCosts(), PricePositions(), seams.usage_store)
     return Services(
         database=database,
         settings=settings,
@@ -106,9 +109,10 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
         keys=KeyCache(database),
         metrics=Metrics(),
         seams=seams,
-        economics=Economics(AverageCosts(), PricePositions(), seams.usage_store),
+        economics=economics,
         bus=bus,
         group_commit=GroupCommit(database.reserve, bus),
+        realtime=Hub(database, economics, bus, clock, settings.centrifugo_token_hmac_secret),
     )
 
 
@@ -235,6 +239,7 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         await _in_background(stack, services.bus.run())
         await _in_background(stack, _react(services))
+        await _in_background(stack, services.realtime.run())
         if jobs:
             await _in_background(stack, queue.run())
             stack.push_async_callback(queue.stop)

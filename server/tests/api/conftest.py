@@ -38,6 +38,7 @@ class AnyServices:
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW))
     metrics: Metrics = field(default_factory=Metrics)
     reloaded: list[UUID] = field(default_factory=list)
+    realtime: Any = None
 
     async def queue_metrics(self) -> str:
         return "# TYPE nozle_queue_size gauge\nnozle_queue_size 0\n"

@@ -43,6 +43,7 @@ def an_organization(**details: Any) -> Organization:
         timezone="Europe/Berlin",
         publishable_key_access="open",
         show_margin_to_publishable_keys=False,
+        workspace_channel_for_publishable_keys=False,
         margin_enforcement="observe",
         min_margin_percent=None,
         test_now=None,

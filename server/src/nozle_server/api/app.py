@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
@@ -23,6 +24,7 @@ from nozle_server.api.lane import Lane
 from nozle_server.api.pipeline import Pipeline
 from nozle_server.api.table import ENDPOINTS
 from nozle_server.api.table_rules import check_table, parameter_names
+from nozle_server.api.web_socket import WebSocket
 
 if TYPE_CHECKING:
     from nozle_server.bootstrap import Services
@@ -40,18 +42,27 @@ def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> 
     lane = Lane(edge)
     for template, resource in _resources(services, endpoints, cors, lane).items():
         router.add_route(template, resource)
-    return Application(router, lane if services.settings.lane else None)
+    origins = None if cors.allows_any else services.settings.cors_allowed_origins
+    web_socket = partial(WebSocket, services.realtime, services.clock, origins)
+    return Application(router, lane if services.settings.lane else None, web_socket)
 
 
 class Application:
     """Between the server and Falcon: keeps body and query to ourselves, hands on the raw path.
 
-    `lane` is for the server, which may answer by it what does not need all this.
+    `lane` is for the server, which may answer by it what does not need all this; `web_socket` makes what speaks on a
+    connection that has become one, given the set of all connections.
     """
 
-    def __init__(self, router: falcon.asgi.App[Request, Response], lane: Lane | None) -> None:
+    def __init__(
+        self,
+        router: falcon.asgi.App[Request, Response],
+        lane: Lane | None,
+        web_socket: Callable[[set[Any]], WebSocket] | None = None,
+    ) -> None:
         self._router = router
         self.lane = lane
+        self.web_socket = web_socket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

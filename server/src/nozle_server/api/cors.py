@@ -18,6 +18,10 @@ class Cors:
         self._allow_any = "*" in allowed_origins
         self._allowed = frozenset(allowed_origins)
 
+    @property
+    def allows_any(self) -> bool:
+        return self._allow_any
+
     def headers(self, origin: str | None) -> Mapping[str, str]:
         """For every answer; `origin` is the request's Origin header."""
         if self._allow_any:

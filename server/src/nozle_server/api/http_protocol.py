@@ -25,6 +25,7 @@ MAX_TRAILER_BYTES = 8 * 1024
 # How long a server that leaves keeps idle connections: a request may be on its way that was sent before its client could
 # have heard of it.
 LINGER_S = 0.25
+WEB_SOCKET_PATH = b"/connection/websocket"
 _UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 
 _MALFORMED = HttpError(400, "this is not an HTTP request we can read", code="malformed_http")
@@ -49,6 +50,9 @@ class _Parser:
                 return
             except httptools.HttpParserUpgrade as offered:
                 rest = data[offered.args[0] :]
+                if self._protocol.takes_upgrade:
+                    self._protocol.hand_over(rest)
+                    return
                 head = self._protocol.head_without_upgrade()
                 self._start_afresh()
                 data = head + rest
@@ -76,6 +80,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._trailer_bytes = 0
         self._leaving = False
         self._refusal = _MALFORMED
+        self.takes_upgrade = False
         self.parser = _Parser(self)  # type: ignore[assignment]  # it has all of the parser that uvicorn uses
 
     def head_without_upgrade(self) -> bytes:
@@ -85,6 +90,34 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         ]
         lines += [b"%s: %s" % header for header in self.headers if header[0] not in _UPGRADE_HEADERS]
         return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def hand_over(self, rest: bytes) -> None:
+        """Give the connection to the WebSocket that was asked for, with what has arrived behind the request's head."""
+        self._stop_deadline()
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        transport = self.transport.inner  # type: ignore[attr-defined]
+        protocol = self.app.web_socket(self.connections)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        head = [b"GET %s HTTP/1.1" % self.url, *(b"%s: %s" % header for header in self.headers)]
+        protocol.data_received(b"\r\n".join(head) + b"\r\n\r\n")
+        if rest:
+            protocol.data_received(rest)
+
+    def _is_web_socket(self) -> bool:
+        """Whether this is the one kind of upgrade that is taken: a WebSocket's request, without a body, at its path, with
+        nothing before it that is still to be answered."""
+        if getattr(self.app, "web_socket", None) is None or self._leaving or not self._is_idle():
+            return False
+        if self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1":
+            return False
+        if self.url.partition(b"?")[0] != WEB_SOCKET_PATH:
+            return False
+        names = [name for name, _ in self.headers]
+        if b"content-length" in names or b"transfer-encoding" in names:
+            return False
+        return [value.lower() for name, value in self.headers if name == b"upgrade"] == [b"websocket"]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWriteTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -96,7 +129,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.takes_upgrade or self.transport.is_closing():
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -130,14 +163,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("not a proxy")
-            return  # fed again by the parser
+            self.takes_upgrade = self._is_within_bounds() and self._is_web_socket()
+            return  # handed over, or fed again by the parser
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise ValueError("not HTTP/1")  # httptools hands it to data_received as a parser error
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
+        if not self._is_within_bounds():
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError("head too large")
         self.start_request()
+
+    def _is_within_bounds(self) -> bool:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.headers) <= MAX_HEADERS and size <= MAX_HEAD_BYTES
 
     def start_request(self) -> None:
         """Hand a request to the application: its head is complete, and within the bounds."""

@@ -12,6 +12,12 @@ class OneWriteTransport:
         self._loop = loop
         self._held = b""
 
+    @property
+    def inner(self) -> asyncio.Transport:
+        """The transport itself, with everything written so far given to it."""
+        self._flush()
+        return self._transport
+
     def write(self, data: bytes) -> None:
         if self._held:
             held, self._held = self._held, b""

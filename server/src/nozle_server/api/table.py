@@ -46,6 +46,7 @@ from nozle_server.api.routes import (
     plan_migrations,
     plans,
     product_credits,
+    realtime,
     subscription_charges,
     subscription_entitlements,
     subscription_options,
@@ -62,6 +63,7 @@ from nozle_server.api.routes import (
 # the payment, then what is sold.
 ENDPOINTS: tuple[Endpoint, ...] = (
     *entitlements.ENDPOINTS,
+    *realtime.ENDPOINTS,
     *credits.ENDPOINTS,
     *credit_history.ENDPOINTS,
     *credit_watching.ENDPOINTS,

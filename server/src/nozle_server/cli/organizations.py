@@ -55,6 +55,7 @@ def update_organization(
         str | None, typer.Option(help="open, customer_session or catalog_only.")
     ] = None,
     show_margin_to_publishable_keys: bool | None = None,
+    workspace_channel_for_publishable_keys: bool | None = None,
     margin_enforcement: Annotated[str | None, typer.Option(help="observe, warn or deny.")] = None,
     min_margin_percent: Annotated[str | None, typer.Option(help="The floor of can(); a decimal.")] = None,
     as_json: JsonOption = False,
@@ -69,6 +70,7 @@ def update_organization(
         "default_currency": default_currency,
         "publishable_key_access": publishable_key_access,
         "show_margin_to_publishable_keys": show_margin_to_publishable_keys,
+        "workspace_channel_for_publishable_keys": workspace_channel_for_publishable_keys,
         "margin_enforcement": margin_enforcement,
         "min_margin_percent": floor,
     }
@@ -93,6 +95,7 @@ def _organization_json(organization: Organization) -> dict[str, object]:
         "default_currency": organization.default_currency,
         "publishable_key_access": organization.publishable_key_access,
         "show_margin_to_publishable_keys": organization.show_margin_to_publishable_keys,
+        "workspace_channel_for_publishable_keys": organization.workspace_channel_for_publishable_keys,
         "margin_enforcement": organization.margin_enforcement,
         "min_margin_percent": organization.min_margin_percent,
         "test_clock": organization.test_now,

@@ -42,6 +42,7 @@ class Organization:
     timezone: str
     publishable_key_access: str
     show_margin_to_publishable_keys: bool
+    workspace_channel_for_publishable_keys: bool
     margin_enforcement: str
     min_margin_percent: Decimal | None
     test_now: datetime | None

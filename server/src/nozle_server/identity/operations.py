@@ -97,7 +97,7 @@ def _check_setting(name: str, value: object) -> None:
             _require(name, value in available_timezones())
         case "publishable_key_access" | "margin_enforcement":
             _require(name, value in _CHOICES[name])
-        case "show_margin_to_publishable_keys":
+        case "show_margin_to_publishable_keys" | "workspace_channel_for_publishable_keys":
             _require(name, isinstance(value, bool))
         case "min_margin_percent":
             _require(

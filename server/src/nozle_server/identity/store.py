@@ -14,8 +14,8 @@ from nozle_server.infra.database import Tx
 
 _ORGANIZATION = """
     id, name, mode, default_currency, timezone, publishable_key_access, show_margin_to_publishable_keys,
-    margin_enforcement, min_margin_percent, test_now, created_at, net_payment_term, invoice_grace_period,
-    finalize_zero_invoices, document_number_prefix, details
+    workspace_channel_for_publishable_keys, margin_enforcement, min_margin_percent, test_now, created_at,
+    net_payment_term, invoice_grace_period, finalize_zero_invoices, document_number_prefix, details
 """
 _KEY = "id, org_id, kind, hint, name, created_at, revoked_at"
 
@@ -27,6 +27,7 @@ SETTINGS = frozenset(
         "timezone",
         "publishable_key_access",
         "show_margin_to_publishable_keys",
+        "workspace_channel_for_publishable_keys",
         "margin_enforcement",
         "min_margin_percent",
         "net_payment_term",

@@ -16,6 +16,13 @@ FACTS_KEPT = timedelta(days=7)
 _SPENT = (
     ("outbox", f"created_at < $1::timestamptz - interval '{FACTS_KEPT.days} days'"),
     ("idempotency_keys", "not ledger and created_at < $1::timestamptz - interval '7 days'"),
+    # Of channels that nobody has touched for a day; who comes back later begins a new epoch. Watches go with their channel.
+    ("realtime_channels", "touched_at < $1::timestamptz - interval '1 day'"),
+    (
+        "watches",
+        "kind = 'realtime' and $1::timestamptz is not null and not exists (select from realtime_channels c"
+        " where c.org_id = watches.org_id and c.watch_key = watches.key)",
+    ),
     ("customer_sessions", "expires_at < $1::timestamptz"),
     # The log says why a job was parked: that stays as long as the job.
     (

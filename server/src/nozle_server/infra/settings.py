@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="NOZLE_LOG_LEVEL")
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(("*",), alias="CORS_ALLOWED_ORIGINS")
     metrics_secret: str | None = Field(None, alias="NOZLE_METRICS_SECRET", min_length=1)
+    # What realtime tokens are signed with; generated and kept in the database when it is not given.
+    centrifugo_token_hmac_secret: str | None = Field(
+        None, alias="CENTRIFUGO_TOKEN_HMAC_SECRET", min_length=32
+    )
     # Start even on a database that may lose what it acknowledged; said loudly at every start.
     allow_unsafe_durability: bool = Field(False, alias="NOZLE_ALLOW_UNSAFE_DURABILITY")
     database_connections: int = Field(16, alias="NOZLE_DATABASE_CONNECTIONS", ge=2, le=90)

@@ -12,6 +12,7 @@ from uuid import UUID
 from nozle_server.core.ids import new_id
 from nozle_server.infra import due
 from nozle_server.infra.database import Tx
+from nozle_server.infra.watch_kinds import REALTIME
 
 
 async def watch(tx: Tx, org_id: UUID, kind: str, key: str) -> None:
@@ -26,10 +27,15 @@ async def watch(tx: Tx, org_id: UUID, kind: str, key: str) -> None:
     )
 
 
-async def touch(tx: Tx, org_id: UUID, changed: Sequence[tuple[str, str]], now: datetime) -> None:
-    """Something of these (kind, key) changed; the looks happen at `now`, the organization's time."""
-    if not changed:
-        return
+async def touch(
+    tx: Tx, org_id: UUID, changed: Sequence[tuple[str, str]], now: datetime, *, tell: Sequence[str] = ()
+) -> list[str]:
+    """Something of these (kind, key) changed; the looks happen at `now`, the organization's time.
+
+    Which of the keys `tell` are watched as REALTIME, in the same look-up: nothing is scheduled for those.
+    """
+    if not changed and not tell:
+        return []
     # Locked in one order, so that two that touch the same things wait for each other instead of dead-locking.
     rows = await tx.fetch(
         """
@@ -42,14 +48,21 @@ async def touch(tx: Tx, org_id: UUID, changed: Sequence[tuple[str, str]], now: d
             update watches w set pending = true from found
             where w.org_id = $1 and w.id = found.id and not found.pending
         )
-        select kind, id from found where not pending
+        select kind, id, null as key from found where not pending
+        union all
+        select kind, id, key from watches where org_id = $1 and kind = $4 and key = any($5)
         """,
         org_id,
         [kind for kind, _ in changed],
         [key for _, key in changed],
+        REALTIME,
+        list(tell),
     )
     for row in rows:
+        if row["kind"] == REALTIME:
+            continue
         await due.schedule(tx, org_id=org_id, kind=row["kind"], subject_id=row["id"], due_at=now, now=now)
+    return [row["key"] for row in rows if row["kind"] == REALTIME]
 
 
 async def key_of(tx: Tx, org_id: UUID, watch_id: UUID) -> str | None:

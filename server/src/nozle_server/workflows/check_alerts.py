@@ -11,11 +11,12 @@ from nozle_server.alerts.operations import ALERT_TRIGGERED, look
 from nozle_server.catalog import metric_store
 from nozle_server.core.rounding import EXACT
 from nozle_server.customers import store as customers_store
+from nozle_server.entitlements.news import USAGE_COUNTED
 from nozle_server.infra import watches
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
-from nozle_server.infra.watch_kinds import USAGE, WALLETS
+from nozle_server.infra.watch_kinds import EVERYBODY, USAGE, WALLETS
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
 from nozle_server.wallets.balances import Figures, figures
@@ -32,12 +33,20 @@ async def usage_changed(
     subscriptions: Sequence[Subscription],
     now: datetime,
     also: Sequence[tuple[str, str]] = (),
+    *,
+    seams: Seams,
 ) -> None:
     """Have alerts on these subscriptions' usage, and on the wallets that will pay for it, looked at soon; and what else
-    watches it."""
+    watches it. Who shows usage as it moves is told at once."""
     changed = {(USAGE, one.external_id) for one in subscriptions}
     changed |= {(WALLETS, str(one.customer_id)) for one in subscriptions}
-    await watches.touch(tx, org_id, sorted({*changed, *also}), now)
+    customers = sorted({str(one.customer_id) for one in subscriptions})
+    tell = [*customers, EVERYBODY] if customers else []
+    told = await watches.touch(tx, org_id, sorted({*changed, *also}), now, tell=tell)
+    shown = customers if EVERYBODY in told else sorted(set(told))
+    if shown:
+        change = Change(org_id, USAGE_COUNTED, shown[0], {"customers": shown})
+        await seams.change_bus.publish(tx, change)
 
 
 async def check_usage_alerts(tx: Tx, seams: Seams, *, org_id: UUID, watch_id: UUID, now: datetime) -> None:

@@ -84,7 +84,7 @@ async def ingest(
         one.subscription for one in facts.subscriptions.by_id.values() if one.subscription.id in used
     ]
     watched = await progress_watched(tx, org_id, subscriptions, versions)
-    await usage_changed(tx, org_id, subscriptions, now, watched)
+    await usage_changed(tx, org_id, subscriptions, now, watched, seams=seams)
     if charged:
         await charge_events(tx, seams, stored=stored, charged=charged, metrics=facts.metrics, now=now)
     await _cost_tiers(tx, org_id, stored, facts)

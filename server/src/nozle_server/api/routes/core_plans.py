@@ -9,6 +9,7 @@ from nozle_server.api.core_resource import core_resource
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.plan_forms import plan_object, plans_json, version_object
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.shapes import ANY_OBJECT, array, optional, shape
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.drafts import PlanChange, PlanDraft
@@ -53,6 +54,7 @@ async def update_plan(call: Call) -> object:
         cascade=bool(change.cascade_updates),
         now=call.now,
     )
+    await rights_changed(call)
     return {"plan": await plan_object(call.tx, plan)}
 
 
@@ -69,6 +71,7 @@ async def delete_plan(call: Call) -> object:
     plan = await plan_operations.delete_plan(
         call.tx, org_id=call.org_id, code=call.path["code"], now=call.now
     )
+    await rights_changed(call)
     return {"plan": await plan_object(call.tx, plan)}
 
 

@@ -5,6 +5,7 @@ import msgspec
 from nozle_server.api.core_resource import core_resource
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.shapes import ANY_OBJECT, shape
 from nozle_server.catalog import feature_store
 from nozle_server.catalog.drafts import FeatureChange, FeatureDraft
@@ -49,6 +50,7 @@ async def update_feature(call: Call) -> object:
     feature = await feature_operations.change_feature(
         call.tx, org_id=call.org_id, code=call.path["code"], change=call.body.feature, now=call.now
     )
+    await rights_changed(call)
     return {"feature": feature_json(feature)}
 
 
@@ -60,6 +62,7 @@ async def delete_feature(call: Call) -> object:
     feature = await feature_operations.delete_feature(
         call.tx, org_id=call.org_id, code=call.path["code"], now=call.now
     )
+    await rights_changed(call)
     return {"feature": feature_json(feature)}
 
 
@@ -71,6 +74,7 @@ async def delete_privilege(call: Call) -> object:
         privilege_code=call.path["privilege_code"],
         now=call.now,
     )
+    await rights_changed(call)
     return {"feature": feature_json(feature)}
 
 

@@ -12,6 +12,7 @@ import msgspec
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
 from nozle_server.api.plan_forms import add_on_names, charge_json, filter_json, fixed_charge_json
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.routes.taxes import taxes_json_by_code
 from nozle_server.api.shapes import ANY_OBJECT, PAGE_META, array, shape
 from nozle_server.catalog.drafts import ChargeDraft, ChargeFilterDraft, FixedChargeDraft
@@ -162,6 +163,7 @@ async def _plan(call: Call) -> Plan:
 
 
 async def _change(call: Call, edit: Edit, cascade: bool | None) -> Plan:
+    await rights_changed(call)
     return await edit_plan(
         call.tx,
         org_id=call.org_id,

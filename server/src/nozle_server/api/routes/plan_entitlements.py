@@ -6,6 +6,7 @@ import msgspec
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.plan_forms import entitlement_json
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.shapes import ANY_OBJECT, array, shape
 from nozle_server.catalog import feature_store
 from nozle_server.catalog.operations import entitlements as operations
@@ -42,6 +43,7 @@ async def delete_entitlement(call: Call) -> object:
     await operations.delete_entitlement(
         call.tx, org_id=call.org_id, plan_code=call.path["code"], feature_code=call.path["feature_code"]
     )
+    await rights_changed(call)
     return answer
 
 
@@ -54,6 +56,7 @@ async def delete_privilege(call: Call) -> object:
         privilege_code=call.path["privilege_code"],
         now=call.now,
     )
+    await rights_changed(call)
     return await show_entitlement(call)
 
 
@@ -66,6 +69,7 @@ async def _set_entitlements(call: Call, *, replace: bool) -> object:
         replace=replace,
         now=call.now,
     )
+    await rights_changed(call)
     return await _entitlements(call)
 
 

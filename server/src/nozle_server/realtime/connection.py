@@ -1,0 +1,241 @@
+"""One client's connection: commands in, replies and pushes out. Knows the protocol and the rules, and no socket.
+
+Commands are done in their order, one at a time. An idle connection is this object, a timer and its subscriptions: no task.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import uuid4
+
+import structlog
+
+from nozle_server.core.clock import Clock
+from nozle_server.core.errors import Unavailable
+from nozle_server.realtime import protocol
+from nozle_server.realtime.channels import parse_name
+from nozle_server.realtime.hub import Hub
+from nozle_server.realtime.model import Claims, Position, Publication
+from nozle_server.realtime.protocol import (
+    BadFrame,
+    Command,
+    Connect,
+    Disconnect,
+    Refresh,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+)
+from nozle_server.realtime.tokens import TokenExpired, TokenRefused
+
+VERSION = "nozle"
+PING_EVERY_S = 25
+PONG_WITHIN_S = 10
+CONNECT_WITHIN_S = 10
+EXPIRY_GRACE_S = 25
+"""After a token's end, for a client that is just fetching the next."""
+MAX_SUBSCRIPTIONS = 16
+MAX_PENDING = 128
+"""Commands that wait for their turn."""
+
+log = structlog.get_logger()
+
+
+class Transport(Protocol):
+    def send(self, text: bytes) -> None:
+        """A message to the client; nothing once it is closed."""
+
+    def close(self, why: Disconnect) -> None:
+        """Say why, and end the connection; again is harmless."""
+
+
+class Connection:
+    """`lost` must be called when the transport is gone, however it went."""
+
+    __slots__ = (
+        "_claims",
+        "_clock",
+        "_closed",
+        "_hub",
+        "_id",
+        "_loop",
+        "_offsets",
+        "_pending",
+        "_ponged",
+        "_timer",
+        "_transport",
+        "_work",
+    )
+
+    def __init__(self, hub: Hub, transport: Transport, clock: Clock) -> None:
+        self._hub, self._transport, self._clock = hub, transport, clock
+        self._loop = asyncio.get_running_loop()
+        self._id = str(uuid4())
+        self._claims: Claims | None = None
+        self._offsets: dict[str, int] = {}
+        self._pending: deque[Command] = deque()
+        self._work: asyncio.Task[None] | None = None
+        self._closed = False
+        self._ponged = True
+        self._timer = self._loop.call_later(CONNECT_WITHIN_S, self._close, protocol.STALE)
+
+    # From the transport.
+
+    def receive(self, message: bytes) -> None:
+        """A message of the client's."""
+        if self._closed:
+            return
+        try:
+            commands = protocol.parse_message(message)
+        except BadFrame:
+            self._close(protocol.BAD_FRAME)
+            return
+        for command in commands:
+            if command.id == 0 and command.method is None:
+                self._ponged = True
+            else:
+                self._pending.append(command)
+        if len(self._pending) > MAX_PENDING:
+            self._close(protocol.TOO_MANY_COMMANDS)
+        elif self._pending and self._work is None:
+            self._work = self._loop.create_task(self._do_pending())
+
+    def lost(self) -> None:
+        """The transport is gone."""
+        self._closed = True
+        self._timer.cancel()
+        self._pending.clear()
+        for name in self._offsets:
+            self._hub.leave(name, self)
+        self._offsets.clear()
+
+    def shut_down(self) -> None:
+        """The server leaves; the client connects to another process, or again."""
+        self._close(protocol.SHUTDOWN)
+
+    # From the hub.
+
+    def publish(self, name: str, publications: Sequence[Publication], text: bytes) -> None:
+        offset = self._offsets.get(name)
+        if offset is None or publications[-1].offset <= offset:
+            return
+        self._offsets[name] = publications[-1].offset
+        if publications[0].offset != offset + 1:
+            news = [one for one in publications if one.offset > offset]
+            text = protocol.push_publications(name, news)
+        self._transport.send(text)
+
+    def lose(self, name: str) -> None:
+        if self._offsets.pop(name, None) is not None:
+            self._transport.send(protocol.push_unsubscribe(name, protocol.INSUFFICIENT_STATE))
+
+    # Commands.
+
+    async def _do_pending(self) -> None:
+        try:
+            while self._pending and not self._closed:
+                await self._do(self._pending.popleft())
+        except Exception:
+            log.exception("realtime_connection_failed")
+            self._close(protocol.SERVER_ERROR)
+        finally:
+            self._work = None
+
+    async def _do(self, command: Command) -> None:
+        method = command.method
+        if (self._claims is None) != isinstance(method, Connect):
+            self._close(protocol.BAD_FRAME)
+            return
+        try:
+            match method:
+                case Connect():
+                    reply = await self._connect(command.id, method)
+                case Refresh():
+                    reply = await self._refresh(command.id, method)
+                case Subscribe():
+                    reply = await self._subscribe(command.id, method)
+                case Unsubscribe():
+                    reply = self._unsubscribe(command.id, method)
+                case SubRefresh():
+                    # Subscriptions do not end before their connection's token, so there is nothing to renew.
+                    reply = protocol.error_reply(command.id, protocol.NOT_AVAILABLE)
+                case _:
+                    reply = protocol.error_reply(command.id, protocol.METHOD_NOT_FOUND)
+        except Unavailable:
+            reply = protocol.error_reply(command.id, protocol.INTERNAL)
+        except TokenExpired:
+            reply = protocol.error_reply(command.id, protocol.TOKEN_EXPIRED)
+        except TokenRefused:
+            self._close(protocol.INVALID_TOKEN)
+            return
+        if not self._closed:
+            self._transport.send(reply)
+
+    async def _connect(self, command_id: int, asked: Connect) -> bytes:
+        claims = await self._hub.check_token(asked.token)
+        if not self._closed:
+            self._claims = claims
+            self._timer.cancel()
+            self._timer = self._loop.call_later(PING_EVERY_S, self._ping)
+        return protocol.connected(
+            command_id, client=self._id, version=VERSION, ttl_s=self._ttl_s(claims), ping_s=PING_EVERY_S
+        )
+
+    async def _refresh(self, command_id: int, asked: Refresh) -> bytes:
+        claims = await self._hub.check_token(asked.token)
+        assert self._claims is not None, "connected"
+        if claims.org_id != self._claims.org_id or not set(self._offsets) <= set(claims.channels):
+            raise TokenRefused
+        self._claims = claims
+        return protocol.refreshed(command_id, client=self._id, version=VERSION, ttl_s=self._ttl_s(claims))
+
+    async def _subscribe(self, command_id: int, asked: Subscribe) -> bytes:
+        assert self._claims is not None, "connected"
+        channel = parse_name(asked.channel)
+        if channel is None:
+            return protocol.error_reply(command_id, protocol.UNKNOWN_CHANNEL)
+        if channel.org_id != self._claims.org_id or asked.channel not in self._claims.channels:
+            return protocol.error_reply(command_id, protocol.PERMISSION_DENIED)
+        if asked.channel in self._offsets:
+            return protocol.error_reply(command_id, protocol.ALREADY_SUBSCRIBED)
+        if len(self._offsets) >= MAX_SUBSCRIPTIONS:
+            return protocol.error_reply(command_id, protocol.LIMIT_EXCEEDED)
+        await self._hub.check_key(self._claims)
+        after = Position(asked.epoch, asked.offset) if asked.recover else None
+        now, missed = await self._hub.join(channel, self, after)
+        if self._closed:
+            self._hub.leave(asked.channel, self)
+            return b""
+        self._offsets[asked.channel] = now.offset
+        return protocol.subscribed(command_id, now, recovering=asked.recover, missed=missed)
+
+    def _unsubscribe(self, command_id: int, asked: Unsubscribe) -> bytes:
+        if self._offsets.pop(asked.channel, None) is not None:
+            self._hub.leave(asked.channel, self)
+        return protocol.unsubscribed(command_id)
+
+    # Time.
+
+    def _ttl_s(self, claims: Claims) -> int:
+        return max(1, int((claims.expires_at - self._clock.now()).total_seconds()))
+
+    def _ping(self) -> None:
+        assert self._claims is not None, "connected"
+        if (self._clock.now() - self._claims.expires_at).total_seconds() > EXPIRY_GRACE_S:
+            self._close(protocol.EXPIRED)
+            return
+        self._ponged = False
+        self._transport.send(protocol.PING)
+        self._timer = self._loop.call_later(PONG_WITHIN_S, self._expect_pong)
+
+    def _expect_pong(self) -> None:
+        if not self._ponged:
+            self._close(protocol.NO_PONG)
+            return
+        self._timer = self._loop.call_later(PING_EVERY_S - PONG_WITHIN_S, self._ping)
+
+    def _close(self, why: Disconnect) -> None:
+        if not self._closed:
+            self.lost()
+            self._transport.close(why)

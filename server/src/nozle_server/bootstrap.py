@@ -246,7 +246,6 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
         else:
             await _in_background(stack, queue.wake_others())
         # The code that is loaded by now stays. The collector would stop everything to walk through it, time and again.
-        gc.collect()
         gc.freeze()
         yield
 

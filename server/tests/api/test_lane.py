@@ -195,9 +195,12 @@ class Connection:
             "under_way": len(self.server.state.tasks),
         }
 
-    async def lose(self) -> None:
-        self.protocol.connection_lost(None)
+    async def lose(self, reset: ConnectionResetError | None = None) -> None:
+        self.protocol.connection_lost(reset)
         await self.settle()
+
+    async def cancel(self) -> None:
+        """Stop what goes on although nobody is there any more."""
         for task in [*self.server.state.tasks]:
             task.cancel()
         await asyncio.sleep(0)
@@ -231,19 +234,24 @@ async def _exchange(server: Server, pieces: Sequence[bytes], *, pausing: bool, c
     else:
         await connection.settle()
     outcome: list[object] = [connection.look()]
-    await connection.lose()
-    outcome += [connection.look()["sent"], len(server.state.connections), len(server.state.tasks)]
-    return [*outcome, _access_lines(server.log.getvalue()), _counts(server.metrics())]
+    await connection.lose(ConnectionResetError() if cut else None)
+    after = connection.look()
+    outcome += [after["sent"], after["answered"], after["under_way"], len(server.state.connections)]
+    outcome += [_lines(server.log.getvalue()), _counts(server.metrics())]
+    await connection.cancel()
+    return outcome
 
 
-def _access_lines(log: bytes) -> list[object]:
+def _lines(log: bytes) -> list[object]:
     lines = []
     for line in log.splitlines():
         entry = json.loads(line)
-        if entry["msg"] == "request":
-            known = {name: value for name, value in entry.items() if name not in ("time", "duration_ms")}
+        known = {
+            name: value for name, value in entry.items() if name not in ("time", "duration_ms", "exception")
+        }
+        if "request_id" in known:
             known["request_id"] = re.sub(r"req_[0-9a-f]{24}", "req_random", known["request_id"])
-            lines.append(known)
+        lines.append(known)
     return lines
 
 
@@ -287,9 +295,9 @@ def request(
 
 
 async def test_a_plain_request_goes_by_the_lane_and_one_switch_turns_that_off() -> None:
-    for lane in (True, False):
+    for lane, url in ((True, b"/api/v1/spend"), (True, b"/api/v1/spend?at=1"), (False, b"/api/v1/spend")):
         connection = _server(lane=lane).connect()
-        connection.receive(request())
+        connection.receive(request(url=url))
         assert (type(connection.protocol.cycle) is _Exchange) is lane
         await connection.settle()
         assert connection.wire.sent.startswith(b"HTTP/1.1 200 OK\r\ndate: Thu, 15 Jan 2026 10:30:00 GMT\r\n")
@@ -404,6 +412,7 @@ async def test_a_method_and_a_version_mean_the_same(method: bytes, version: byte
     await compare(request(None, method=method, version=version, url=b"/api/v1/ping"), request())
     await compare(request(method=method, version=version), request())
     await compare(request(method=b"POST", version=version), request())
+    await compare(request(b"{}", b"Connection: keep-alive", version=version), request())
 
 
 @pytest.mark.parametrize(
@@ -420,6 +429,7 @@ CHUNKED = request(b"", b"Transfer-Encoding: chunked", length=None)
     "body",
     [
         b"25\r\n" + b'{"customer_id":"acme","credits":1.50}' + b"\r\n0\r\n\r\n",
+        b"%x\r\n%s\r\n0\r\n\r\n" % (MAX_BODY + 1, b" " * (MAX_BODY + 1)),
         b"0\r\n\r\n",
         b"0\r\nAuthorization: Bearer x\r\n\r\n",
         b"ZZ\r\n",
@@ -500,7 +510,8 @@ async def test_a_server_that_stops_finishes_what_is_under_way_and_closes(
         connection.receive(request(mode))
         if when == "answered":
             await connection.settle()
-        connection.protocol.shutdown()
+        if when != "before":
+            connection.protocol.shutdown()
         await connection.settle()
         outcomes.append(connection.look())
         await asyncio.sleep(0.03)

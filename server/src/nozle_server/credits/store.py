@@ -76,16 +76,18 @@ async def find_grant_by_reference(tx: Tx, org_id: UUID, account_id: UUID, refere
     return grant_from_row(row) if row else None
 
 
-async def expired_of(tx: Tx, org_id: UUID, grant_id: UUID) -> Decimal:
+async def expired_of(tx: Tx, org_id: UUID, account_id: UUID, grant_id: UUID) -> Decimal:
     """What was left of a grant when its time was over, and written off then; not what it lost with its entity's end."""
     total = await tx.fetchval(
         """
-        select coalesce(-sum(l.amount), 0) from ledger_allocations l
-        join ledger_entries e on e.org_id = l.org_id and e.id = l.entry_id and e.type = 'expire'
-        join credit_grants g on g.org_id = l.org_id and g.id = l.grant_id and e.occurred_at >= g.expires_at
-        where l.org_id = $1 and l.grant_id = $2
+        select coalesce(-sum(l.amount), 0) from credit_grants g
+        join ledger_entries e on e.org_id = g.org_id and e.account_id = g.account_id and e.type = 'expire'
+            and e.occurred_at >= g.expires_at
+        join ledger_allocations l on l.org_id = e.org_id and l.entry_id = e.id and l.grant_id = g.id
+        where g.org_id = $1 and g.account_id = $2 and g.id = $3
         """,
         org_id,
+        account_id,
         grant_id,
     )
     return Decimal(total)

@@ -90,7 +90,7 @@ async def roll_over(
     if old is None or await store.find_grant_by_reference(tx, org_id, account_id, reference) is not None:
         return None
     giving.end(book, old.id, now)
-    written_off = await store.expired_of(tx, org_id, old.id)
+    written_off = await store.expired_of(tx, org_id, account_id, old.id)
     left = EXACT.add(old.remaining, written_off)
     carried = left if limit is None else min(left, limit)
     grant = None

@@ -41,6 +41,8 @@ alter table ledger_entries
         when type in ('adjustment', 'transfer') then true
         else amount < 0 end),
     add foreign key (org_id, refunds_id) references ledger_entries (org_id, id);
+-- What was left of a grant at its end is found by its account: allocations are found by their entry alone.
+create index ledger_entries_expired on ledger_entries (org_id, account_id, occurred_at) where type = 'expire';
 create index ledger_entries_refunds on ledger_entries (org_id, refunds_id) where refunds_id is not null;
 
 -- Credits set aside for work under way. What is held is out of the balance: the entry `hold` took it.

@@ -51,6 +51,8 @@ async def go_on(world: World) -> None:
     await world.a_wallet(granted_credits="15", recurring_transaction_rules=[_THRESHOLD])
     await world.use("acme", 7)
     await world.grant("acme", "12.5", expires_at=_text(NEXT_MONTH + timedelta(days=12)))
+    held = {"amount": "2", "feature": "chat", "expires_in": 3600}
+    await world.post("/api/v1/credits/acme/holds", held)
     # A trial that ends, a draft that waits, a subscription that begins.
     await world.a_customer("dune", billing_configuration={"invoice_grace_period": 3})
     await world.subscribe("dune", "trial")

@@ -141,7 +141,7 @@ async def test_k01_a_server_that_makes_its_database_ends_when_told_and_leaves_no
         for _ in range(2):
             workers = rng.choice(["1", "2"])
             command = await installation.launch("serve", "--port", "0", NOZLE_WORKERS=workers)
-            await asyncio.sleep(rng.uniform(0, 4))
+            await asyncio.sleep(rng.uniform(0, 3))
             await _stop(command, rng, times=rng.randint(1, 3))
             assert not _processes_in(folder)
         server = await installation.start_owner()

@@ -34,9 +34,7 @@ from nozle_server.workflows.drain_due import HANDLERS, MOST_LOSSES, drain_due
 from world import Client, World, audit, open_world
 
 ELSEWHERE_WITHIN_S = 60
-LEASE_S = 30 if is_large() else 2
-# Kinds of items that no call can bring about yet.
-UNREACHED = {"release_holds"}
+LEASE_S = 30 if is_large() else 1
 
 
 @dataclass
@@ -194,7 +192,7 @@ async def test_k06_a_worker_killed_in_the_middle_of_each_step(office: Office, rn
     print(
         f"{kills} kills in {time.monotonic() - began:.0f} s, done elsewhere within {slowest:.1f} s, in {len(covered)} steps"
     )
-    assert covered >= set(HANDLERS) - UNREACHED
+    assert not is_large() or covered == set(HANDLERS), "a step that is new belongs into `months.py`"
     assert slowest <= ELSEWHERE_WITHIN_S
 
 
@@ -263,7 +261,7 @@ async def test_k07_two_schedulers_whose_clocks_jump_in_a_night_when_the_clocks_c
     for clock in clocks:
         clock.set(SUNDAY)
     workers = [await office.start_worker(clock) for clock in clocks]
-    steps = scaled(6, at_1000=200)
+    steps = scaled(4, at_1000=200)
     for night in NIGHTS:
         for step in range(steps):
             for clock in clocks:

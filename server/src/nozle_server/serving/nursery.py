@@ -33,6 +33,7 @@ class Nursery:
 
     def __init__(self, environment: Mapping[str, str], *, log_file: BinaryIO | None = None) -> None:
         assert threading.current_thread() is threading.main_thread(), "it would die with this thread"
+        self._has_children = False
         self._socket, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
@@ -63,11 +64,14 @@ class Nursery:
             raise
         finally:
             theirs.close()
+        self._has_children = True
         return ours
 
     def close(self) -> None:
         """End every worker that is left, by force."""
         self._socket.close()
+        if not self._has_children:
+            self._process.kill()  # it may still be reading code, and would not hear of it for a while
         try:
             self._process.wait(END_WITHIN_S)
         except subprocess.TimeoutExpired:

@@ -123,7 +123,6 @@ class Workers:
         assignment = Assignment.of(place.name, self._settings, database_url)
         loop, pause_s = asyncio.get_running_loop(), 0.0
         while not self._stopping.is_set():
-            place.open()
             began = loop.time()
             status = await self._employ(place, assignment)
             if self._stopping.is_set():
@@ -146,10 +145,13 @@ class Workers:
             self._nursery.close()
             self._nursery = self._open_nursery()
         try:
+            place.open()
             channel = self._nursery.fork(assignment, place.listener)
-        except OSError as error:  # it has died this very moment
+        except OSError as error:  # no socket to be had, or the nursery has died this very moment
             return str(error)
         reader, place.channel = await asyncio.open_unix_connection(sock=channel)
+        if self._stopping.is_set():  # meanwhile
+            place.tell_to_stop()
         status = "killed with its nursery"
         try:
             while line := await reader.readline():

@@ -32,6 +32,7 @@ from nozle_server.infra.job_queue import JobQueue
 from nozle_server.infra.migrate import OtherReleaseError, check_schema, migrate
 from nozle_server.infra.partitions import ensure_event_partitions
 from nozle_server.infra.postgres_usage import PostgresUsageStore
+from nozle_server.infra.privileges import how_to_restrict
 from nozle_server.infra.queue_metrics import queue_metrics
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.settings import Settings
@@ -132,7 +133,10 @@ async def open_database(settings: Settings, *, notice: Callable[[str], None]) ->
         await migrate(url)
         database = await connect(url, settings)
         stack.push_async_callback(database.close)
-        async with database.connection() as connection:
+        if not database.is_restricted:
+            async with database.connection() as connection:
+                notice(how_to_restrict(await connection.fetchval("select session_user")))
+        async with database.as_owner() as connection:
             await ensure_event_partitions(connection, SystemClock().now().date())
         yield database
 

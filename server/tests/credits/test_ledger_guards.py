@@ -7,6 +7,8 @@ from world import World, audit
 
 pytestmark = pytest.mark.database
 
+REFUSED = (asyncpg.InsufficientPrivilegeError, asyncpg.RestrictViolationError)
+
 
 async def _a_history(world: World) -> None:
     await world.turn("2026-01-01")
@@ -34,10 +36,13 @@ async def _a_history(world: World) -> None:
     ],
 )
 async def test_history_cannot_be_changed(world: World, statement: str) -> None:
-    """M15."""
+    """M15: the application has no right to, and a trigger stops the owner too."""
     await _a_history(world)
-    with pytest.raises(asyncpg.RestrictViolationError):
+    with pytest.raises(REFUSED):
         await world.fetch(statement)
+    async with world.database.as_owner() as connection:
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await connection.execute(statement, world.org_id)
     await audit(world)
 
 
@@ -48,6 +53,9 @@ async def test_history_cannot_be_truncated(world: World, table: str) -> None:
     """M15, with everything that refers to it too."""
     await _a_history(world)
     async with world.database.connection() as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(f"truncate {table} cascade")
+    async with world.database.as_owner() as connection:
         with pytest.raises(asyncpg.RestrictViolationError):
             await connection.execute(f"truncate {table} cascade")
     await audit(world)

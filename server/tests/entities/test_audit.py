@@ -22,7 +22,7 @@ async def found(world: World, corruption: str | None) -> set[str]:
     async with world.database.transaction() as tx:
 
         async def corrupt() -> set[str]:
-            await tx.execute("set local session_replication_role = replica")
+            await tx.execute("set local role none; set local session_replication_role = replica")
             if corruption is not None:
                 assert await tx.execute(corruption, world.org_id) == "UPDATE 1"
             report = await audit(tx, real_now=SystemClock().now(), org_id=world.org_id)

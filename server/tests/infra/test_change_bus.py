@@ -151,7 +151,7 @@ async def test_nothing_is_missed_when_commits_cross_and_the_listener_is_killed(
             async with asyncio.timeout(5):
                 for _ in range(3):
                     await asyncio.sleep(0.1)
-                    async with fresh_database.connection() as connection:
+                    async with fresh_database.as_owner() as connection:
                         await connection.execute(
                             """
                             select pg_terminate_backend(pid) from pg_stat_activity

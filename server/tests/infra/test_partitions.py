@@ -44,7 +44,7 @@ async def partitions(database: Database) -> Sequence[str]:
 
 
 async def ensure(database: Database) -> None:
-    async with database.connection() as connection:
+    async with database.as_owner() as connection:
         await ensure_event_partitions(connection, TODAY)
 
 
@@ -77,7 +77,7 @@ async def test_servers_that_start_together_do_not_hinder_each_other(fresh_databa
 
 async def test_open_writers_neither_wait_nor_are_waited_for(fresh_database: Database) -> None:
     await ensure(fresh_database)
-    async with fresh_database.connection() as connection, fresh_database.transaction() as writer:
+    async with fresh_database.as_owner() as connection, fresh_database.transaction() as writer:
         await store_event(writer, NOON)
         async with asyncio.timeout(5):
             await ensure_event_partitions(connection, TODAY + DAY)

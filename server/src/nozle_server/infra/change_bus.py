@@ -73,7 +73,7 @@ class PostgresChangeBus:
         self._heard: OrderedDict[UUID, None] = OrderedDict()
         self._seen: str | None = None
         self._origin = new_id()
-        self._wake_ups = WakeUps(database.url, CHANNEL)
+        self._wake_ups = WakeUps(database, CHANNEL)
         for each in {database, database.reserve}:
             each.on_commit(self._committed)
             each.on_doubt(self._tell_gap)

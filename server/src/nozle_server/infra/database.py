@@ -5,7 +5,7 @@ database become `Unavailable` (503 with Retry-After at the edge); deadlocks and 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,6 +13,7 @@ import asyncpg
 
 from nozle_server.core import json
 from nozle_server.core.errors import Unavailable
+from nozle_server.infra import privileges
 
 Tx: TypeAlias = asyncpg.Connection
 T = TypeVar("T")
@@ -92,16 +93,40 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no
         return ""
 
 
+_NO_SETTINGS: Mapping[str, str] = {}
+
+
+async def _find_session_settings(url: str) -> Mapping[str, str]:
+    connection = await asyncpg.connect(url, timeout=2 * ACQUIRE_TIMEOUT_S)
+    try:
+        return await privileges.session_settings(connection)
+    finally:
+        await connection.close(timeout=ACQUIRE_TIMEOUT_S)
+
+
 class Database:
     """A pool of connections to one PostgreSQL database."""
 
-    def __init__(self, pool: asyncpg.Pool, url: str, reserve: "Database | None" = None) -> None:
-        """`reserve` are connections apart, for what must not wait behind anything else."""
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        url: str,
+        reserve: "Database | None" = None,
+        session_settings: Mapping[str, str] = _NO_SETTINGS,
+    ) -> None:
+        """`reserve` are connections apart, for what must not wait behind anything else; `session_settings` what any
+        connection of the application must be told, so that it has the application's rights and no more."""
         self._pool = pool
         self.reserve = reserve or self
         self._commit_listeners: list[Callable[[Sequence[object]], None]] = []
         self._doubt_listeners: list[Callable[[], None]] = []
         self.url = url
+        self.session_settings = session_settings
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether these connections run as the application's role, which cannot rewrite history."""
+        return "role" in self.session_settings
 
     @classmethod
     async def connect(
@@ -115,10 +140,13 @@ class Database:
     ) -> "Database":
         """A pool of at most so many connections; `reserve` more are kept apart, with generic plans.
 
+        They run as the application's role, where there is one (`privileges.py`); `as_owner` does not.
+
         With `read_only`, PostgreSQL refuses whatever would write.
         With `generic_plans`, a statement is planned once a connection and not anew for its parameters: for those that
         take arrays, whose plan does not depend on what is in them.
         """
+        session_settings = _NO_SETTINGS if read_only else await _find_session_settings(url)
         pool = await asyncpg.create_pool(
             url,
             min_size=1,
@@ -135,10 +163,11 @@ class Database:
                 "jit": "off",
                 **({"plan_cache_mode": "force_generic_plan"} if generic_plans else {}),
                 **({"default_transaction_read_only": "on"} if read_only else {}),
+                **session_settings,
             },
         )
         apart = await cls.connect(url, connections=reserve, generic_plans=True) if reserve else None
-        return cls(pool, url, apart)
+        return cls(pool, url, apart, session_settings)
 
     async def close(self) -> None:
         if self.reserve is not self:
@@ -167,6 +196,23 @@ class Database:
             if isinstance(fault, asyncpg.exceptions._base.DataError):
                 raise  # a value of ours that asyncpg cannot encode: nothing is wrong with the database
             raise _unavailable(fault) from fault
+
+    @asynccontextmanager
+    async def as_owner(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of its own, with all rights of the database's user: for what makes tables."""
+        try:
+            connection = await asyncpg.connect(
+                self.url,
+                timeout=ACQUIRE_TIMEOUT_S,
+                command_timeout=STATEMENT_TIMEOUT_MS / 1000 + 5,
+                server_settings={"application_name": "nozle-server", "timezone": "UTC"},
+            )
+        except _UNAVAILABLE as fault:
+            raise _unavailable(fault) from fault
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=ACQUIRE_TIMEOUT_S)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Tx]:

@@ -103,7 +103,7 @@ class JobQueue:
         self._first_retry = first_retry
         self._functions: dict[str, JobFunction] = {}
         self._schedules: list[tuple[str, str]] = []
-        self._wake_ups = WakeUps(database.url, CHANNEL, pause_s=WAKE_UP_PAUSE_S)
+        self._wake_ups = WakeUps(database, CHANNEL, pause_s=WAKE_UP_PAUSE_S)
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
@@ -153,7 +153,12 @@ class JobQueue:
             self._wake_ups.announce()
 
     async def _work(self) -> None:
-        async with asyncpg.create_pool(self._database.url, min_size=1, max_size=CONNECTIONS) as pool:
+        async with asyncpg.create_pool(
+            self._database.url,
+            min_size=1,
+            max_size=CONNECTIONS,
+            server_settings=dict(self._database.session_settings),
+        ) as pool:
             driver = pgqueuer_adapter.Driver(pool)
             queuer = self._build(driver)
             waking = asyncio.create_task(self._wake_ups.run(driver.wake))

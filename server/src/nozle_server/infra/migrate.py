@@ -14,6 +14,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only
 
+from nozle_server.infra.privileges import restrict_application
+
 # Any fixed number: the advisory lock that lets one server migrate while the others wait.
 MIGRATION_LOCK = 7_033_201_404_112_026
 
@@ -39,8 +41,10 @@ async def check_schema(connection: asyncpg.Connection) -> None:
 
 
 async def migrate(url: str, *, to: str = "head") -> None:
-    """Apply what is missing, up to a revision. `url` is a `postgresql://` URL; waits while another server migrates the same
-    database."""
+    """Apply what is missing, up to a revision, and grant the application what it should have.
+
+    `url` is a `postgresql://` URL; waits while another server migrates the same database.
+    """
     engine = create_async_engine(
         url.replace("postgres://", "postgresql://", 1).replace("://", "+asyncpg://", 1)
     )
@@ -50,6 +54,8 @@ async def migrate(url: str, *, to: str = "head") -> None:
             await connection.commit()
             try:
                 await connection.run_sync(_upgrade, to)
+                raw = await connection.get_raw_connection()
+                await restrict_application(raw.driver_connection)
             finally:
                 await connection.rollback()
                 await connection.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})

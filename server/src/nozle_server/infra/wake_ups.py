@@ -12,6 +12,8 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
+from nozle_server.infra.database import Database
+
 PAUSE_S = 0.005
 LOOK_AGAIN_S = 1.0
 TIMEOUT_S = 2.0
@@ -26,8 +28,8 @@ log = structlog.get_logger()
 class WakeUps:
     """One channel of one process. `channel` is a plain lower-case name of ours."""
 
-    def __init__(self, url: str, channel: str, *, pause_s: float = PAUSE_S) -> None:
-        self._url = url
+    def __init__(self, database: Database, channel: str, *, pause_s: float = PAUSE_S) -> None:
+        self._database = database
         self._channel = channel
         self._pause_s = pause_s
         self._woken = asyncio.Event()
@@ -52,10 +54,13 @@ class WakeUps:
         while True:
             try:
                 connection = await asyncpg.connect(
-                    self._url,
+                    self._database.url,
                     timeout=TIMEOUT_S,
                     command_timeout=TIMEOUT_S,
-                    server_settings={"application_name": f"nozle-server {self._channel}"},
+                    server_settings={
+                        "application_name": f"nozle-server {self._channel}",
+                        **self._database.session_settings,
+                    },
                 )
                 try:
                     await self._listen(connection)

@@ -82,5 +82,5 @@ class Worker:
         await retention.prune(self._database, self._clock.now())
 
     async def _partitions(self, _: bytes) -> None:
-        async with self._database.connection() as connection:
+        async with self._database.as_owner() as connection:
             await partitions.ensure_event_partitions(connection, self._clock.now().date())

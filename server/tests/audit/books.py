@@ -1,8 +1,15 @@
 """A merchant with something of everything that the auditor reads, all of it right."""
 
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
-from world import World
+from nozle_server.core.ids import new_id
+from nozle_server.credits import book_store, giving, holding, store
+from nozle_server.credits.holding import Holding, Settling
+from nozle_server.credits.model import Draw
+from nozle_server.credits.spending import Spending
+from world import World, instant
 
 CORE = "/core/api/v1"
 
@@ -32,7 +39,65 @@ async def keep_books(world: World) -> None:
     await world.use("acme", 70)
     void = {"wallet_id": bought["lago_id"], "voided_credits": "0.5"}
     await world.post(f"{CORE}/wallet_transactions", {"wallet_transaction": void})
+    await _hold(world)
     await world.turn("2026-03-03")
+
+
+async def _hold(world: World) -> None:
+    """Another customer: an open hold, one settled above what there was, one released; what was owed is paid in part; a
+    refund, corrections, a transfer, a top-up given to an entity."""
+    await world.a_customer("globex")
+    await world.an_entity("agent", "globex")
+    for amount, source in ((20, "manual"), (8, "top_up")):
+        await world.grant("globex", amount, source=source)
+    assert (await world.deduct("globex", 4))[0]
+    now = instant("2026-02-20")
+    async with world.database.transaction() as tx:
+        wanted = [(name, "credits") for name in ("globex", "acme")]
+        accounts = [
+            account for _, account in await book_store.find_account_ids(tx, world.org_id, wanted) if account
+        ]
+        budget = new_id()
+        await tx.execute(
+            """insert into credit_budgets (org_id, id, account_id, interval, limit_amount, created_at, updated_at)
+               values ($1, $2, $3, 'month', 1000, $4, $4)""",
+            world.org_id,
+            budget,
+            accounts[0],
+            now,
+        )
+        books = {
+            book.account.id: book for book in await book_store.lock(tx, world.org_id, accounts, ["agent"])
+        }
+        globex, acme = (books[account] for account in accounts)
+        entity = globex.level("agent")
+        assert entity is not None
+        assert giving.allocate(globex, entity.id, Decimal(2), now)
+        assert giving.correct(globex, Decimal("-0.5"), now, description=None)
+        assert giving.correct(globex, Decimal("1.5"), now, description=None)
+        assert giving.transfer(acme, globex, Decimal(3), now)
+        ends = now + timedelta(days=300)
+        for amount in (1, 2, 5):
+            assert holding.hold(globex, Holding(Spending(Decimal(amount)), ends), now).hold
+        small, middle, _ = globex.holds.values()
+        holding.release(globex, small.id, now)
+        holding.settle(globex, Settling(middle.id, Decimal(100), Decimal(6)), now)
+        await book_store.save(tx, world.services.bus, list(books.values()))
+    await world.grant("globex", 4)
+    async with world.database.transaction() as tx:
+        [book] = await book_store.lock(tx, world.org_id, accounts[:1])
+        entries = await store.list_entries(tx, world.org_id, book.account.id, before=None, limit=50)
+        spent = next(one for one in reversed(entries) if one.amount == -4)
+        grant_id = await tx.fetchval(
+            "select grant_id from ledger_allocations where org_id = $1 and entry_id = $2",
+            world.org_id,
+            spent.id,
+        )
+        _, grant = await store.find_grant(tx, world.org_id, grant_id) or (None, None)
+        assert grant is not None
+        book.know_spent([grant])
+        giving.refund(book, spent, [Draw(grant.id, Decimal(1))], now, None)
+        await book_store.save(tx, world.services.bus, [book])
 
 
 async def _sell(world: World) -> None:

@@ -116,8 +116,9 @@ def a_copy(table: str, where: str, changes: str) -> str:
         select * from {table} where org_id = $1 and {where} limit 1) t"""
 
 
-CREDITS = "org_id = $1 and kind = 'credits'"
+CREDITS = "org_id = $1 and kind = 'credits' and transferred < 0"
 LAST = "order by sequence desc limit 1"
+DEDUCTED = "kind = 'credits.deducted'"
 MONEY = "kind = 'money'"
 WALLET = "kind = 'wallet'"
 
@@ -186,8 +187,57 @@ CORRUPTIONS = (
         f"update credit_grants set amount = amount + 1 where {one_of('credit_grants')}",
     ),
     a(
+        "refund_is_of_its_deduction",
+        """update ledger_entries set refunds_id = (select id from ledger_entries where org_id = $1 and type = 'grant' limit 1)
+            where org_id = $1 and type = 'refund'""",
+    ),
+    a(
+        "refund_is_of_its_deduction",
+        """update ledger_entries set refunds_id = (select id from ledger_entries where org_id = $1 and amount = -0.1)
+            where org_id = $1 and type = 'refund'""",
+    ),
+    a(
+        "transfers_cancel_out",
+        f"update credit_accounts set transferred = transferred + 1, adjusted = adjusted - 1 where {CREDITS}",
+        also=("totals_are_the_sums_of_entries",),
+    ),
+    a(
+        "held_is_what_open_holds_hold",
+        "update credit_accounts set held = held - 1, consumed = consumed + 1 where org_id = $1 and held > 0",
+        also=("totals_are_the_sums_of_entries",),
+    ),
+    a(
+        "held_is_what_open_holds_hold",
+        "update credit_holds set status = 'released', ended_at = now() where org_id = $1 and status = 'open'",
+        also=("hold_is_in_the_ledger",),
+    ),
+    a(
+        "hold_is_in_the_ledger",
+        "update credit_holds set settled = settled + 1 where org_id = $1 and status = 'settled'",
+    ),
+    a(
+        "hold_is_in_the_ledger",
+        "update ledger_entries set hold_id = null where org_id = $1 and type = 'release' and amount = 1",
+    ),
+    a(
+        "uncovered_is_owed",
+        "update credit_receivables set amount = amount + 1, paid = paid + 1 where org_id = $1",
+    ),
+    a(
+        "receivable_is_what_is_owed",
+        "update credit_accounts set receivable = receivable - 1 where org_id = $1 and receivable > 0",
+    ),
+    a(
+        "receivable_is_what_is_owed",
+        "update credit_receivables set paid = amount where org_id = $1",
+    ),
+    a(
+        "budget_counts_open_holds",
+        "update credit_budget_usage set used = 4.999999999999 where org_id = $1",
+    ),
+    a(
         "entry_is_announced_once",
-        "delete from outbox where org_id = $1 and kind = 'credits.deducted'",
+        f"delete from outbox where {one_of('outbox', DEDUCTED)}",
     ),
     a(
         "entry_is_announced_once",
@@ -209,6 +259,23 @@ CORRUPTIONS = (
         "key_has_its_answer",
         "update idempotency_keys set response = null where org_id = $1 and key = 'deduct 1'",
     ),
+    *(
+        a(
+            "refusal_moved_nothing",
+            f"""update idempotency_keys set response = convert_to('{{"allowed":false,"{field}":"' || (
+                    select {said} from {table} where org_id = $1 order by id limit 1) || '"}}', 'UTF8')
+                where org_id = $1 and key = 'deduct 2'""",
+        )
+        for field, said, table in (
+            ("operation_id", "id::text", "ledger_entries"),
+            ("id", "'hold_' || replace(id::text, '-', '')", "credit_holds"),
+        )
+    ),
+    a(
+        "acknowledged_deductions_are_entries",
+        """insert into idempotency_keys select org_id, operation, key || n, request_hash, status, response, ledger, created_at
+            from idempotency_keys, generate_series(1, 50) n where org_id = $1 and key = 'deduct 1'""",
+    ),
     a(
         "wallet_has_its_account",
         f"update credit_accounts set kind = 'credits' where {one_of('credit_accounts', MONEY)}",
@@ -216,6 +283,7 @@ CORRUPTIONS = (
     a(
         "wallet_has_its_account",
         f"update credit_accounts set kind = 'money' where {CREDITS}",
+        also=("transfers_cancel_out",),
     ),
     a(
         "wallet_transactions_are_entries",

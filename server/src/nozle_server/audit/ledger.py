@@ -27,20 +27,27 @@ CHECKS = (
     ),
     Check(
         "totals_are_the_sums_of_entries",
-        "what an account was granted, consumed, lost by expiry and by voids are the sums of those entries",
+        "what an account was granted, refunded, adjusted, transferred, consumed, lost by expiry and voids, and holds, are the"
+        " sums of those entries",
         """
         select a.org_id, jsonb_build_object('account_id', a.id, 'customer_id', a.customer_id) as ids,
-            concat_ws(' ', coalesce(e.granted, 0), coalesce(e.consumed, 0), coalesce(e.expired, 0), coalesce(e.voided, 0))
+            concat_ws(' ', e.granted, e.refunded, e.adjusted, e.transferred, e.consumed, e.expired, e.voided, e.held)
                 as expected,
-            concat_ws(' ', a.granted, a.consumed, a.expired, a.voided) as found
+            concat_ws(' ', a.granted, a.refunded, a.adjusted, a.transferred, a.consumed, a.expired, a.voided, a.held) as found
         from credit_accounts a left join (
-            select org_id, account_id, sum(amount) filter (where type = 'grant') as granted,
+            select org_id, account_id,
+                sum(amount) filter (where type = 'grant') as granted, sum(amount) filter (where type = 'refund') as refunded,
+                sum(amount) filter (where type = 'adjustment') as adjusted,
+                sum(amount) filter (where type = 'transfer') as transferred,
                 -sum(amount) filter (where type = 'deduct') as consumed,
-                -sum(amount) filter (where type = 'expire') as expired, -sum(amount) filter (where type = 'void') as voided
+                -sum(amount) filter (where type = 'expire') as expired, -sum(amount) filter (where type = 'void') as voided,
+                -sum(amount) filter (where type in ('hold', 'release')) as held
             from ledger_entries e where $org(e) group by 1, 2
         ) e on e.org_id = a.org_id and e.account_id = a.id
-        where $org(a) and (a.granted, a.consumed, a.expired, a.voided) is distinct from
-            (coalesce(e.granted, 0), coalesce(e.consumed, 0), coalesce(e.expired, 0), coalesce(e.voided, 0))""",
+        where $org(a) and (a.granted, a.refunded, a.adjusted, a.transferred, a.consumed, a.expired, a.voided, a.held)
+            is distinct from (coalesce(e.granted, 0), coalesce(e.refunded, 0), coalesce(e.adjusted, 0),
+                coalesce(e.transferred, 0), coalesce(e.consumed, 0), coalesce(e.expired, 0), coalesce(e.voided, 0),
+                coalesce(e.held, 0))""",
     ),
     Check(
         "nothing_is_below_zero",
@@ -109,16 +116,37 @@ CHECKS = (
         "a grant was entered exactly once, with its whole amount",
         """
         select g.org_id, jsonb_build_object('grant_id', g.id, 'account_id', g.account_id) as ids,
-            'one entry of ' || g.amount as expected,
-            coalesce(l.n, 0) || ' of ' || coalesce(l.total, 0) as found
+            'one entry of ' || g.amount as expected, coalesce(l.n, 0) || ' of ' || coalesce(l.total, 0) as found
         from credit_grants g left join (
-            select l.org_id, l.grant_id, e.type, count(*) as n, sum(l.amount) as total from ledger_allocations l
+            select l.org_id, l.grant_id, count(*) as n, sum(l.amount) as total from ledger_allocations l
             join ledger_entries e on e.org_id = l.org_id and e.id = l.entry_id
-                and e.type in ('grant', 'transfer', 'adjustment')
-            where $org(l) and l.amount > 0 group by 1, 2, 3
-        ) l on l.org_id = g.org_id and l.grant_id = g.id and l.type = case g.source
-            when 'allocation' then 'transfer' when 'transfer' then 'transfer'
-            when 'adjustment' then 'adjustment' else 'grant' end
+            join credit_grants g on g.org_id = l.org_id and g.id = l.grant_id
+            where $org(l) and l.amount > 0 and e.type = case when g.source = 'adjustment' then 'adjustment'
+                when g.source in ('transfer', 'allocation') then 'transfer' else 'grant' end
+            group by 1, 2
+        ) l on l.org_id = g.org_id and l.grant_id = g.id
         where $org(g) and (l.n is distinct from 1 or l.total <> g.amount)""",
+    ),
+    Check(
+        "refund_is_of_its_deduction",
+        "what is refunded was deducted of the same account, and comes to no more than that",
+        """
+        select r.org_id, jsonb_build_object('entry_id', r.refunds_id, 'account_id', r.account_id) as ids,
+            coalesce('up to ' || -d.amount, 'a deduction') as expected, r.total::text as found
+        from (
+            select org_id, account_id, refunds_id, sum(amount) as total from ledger_entries e
+            where $org(e) and type = 'refund' group by 1, 2, 3
+        ) r left join ledger_entries d on d.org_id = r.org_id and d.id = r.refunds_id and d.account_id = r.account_id
+            and d.type = 'deduct'
+        where d.id is null or r.total > -d.amount""",
+    ),
+    Check(
+        "transfers_cancel_out",
+        "what an organization's accounts of a credit system transferred to each other comes to nothing",
+        """
+        select org_id, jsonb_build_object('credit_system', credit_system) as ids, '0' as expected,
+            sum(transferred)::text as found
+        from credit_accounts a where $org(a) and kind = 'credits' group by org_id, credit_system
+        having sum(transferred) <> 0""",
     ),
 )

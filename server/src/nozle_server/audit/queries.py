@@ -9,6 +9,7 @@ from nozle_server.audit import (
     entities,
     events,
     facts,
+    holds,
     invoices,
     keys,
     ledger,
@@ -27,6 +28,7 @@ LIMIT = 20
 
 CHECKS: tuple[Check, ...] = (
     *ledger.CHECKS,
+    *holds.CHECKS,
     *facts.CHECKS,
     *keys.CHECKS,
     *wallets.CHECKS,

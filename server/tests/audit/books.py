@@ -6,6 +6,7 @@ from typing import Any
 
 from nozle_server.core.ids import new_id
 from nozle_server.credits import book_store, giving, holding, store
+from nozle_server.credits.history_store import EntryFilter, list_entries
 from nozle_server.credits.holding import Holding, Settling
 from nozle_server.credits.model import Draw
 from nozle_server.credits.spending import Spending
@@ -86,8 +87,8 @@ async def _hold(world: World) -> None:
     await world.grant("globex", 4)
     async with world.database.transaction() as tx:
         [book] = await book_store.lock(tx, world.org_id, accounts[:1])
-        entries = await store.list_entries(tx, world.org_id, book.account.id, before=None, limit=50)
-        spent = next(one for one in reversed(entries) if one.amount == -4)
+        entries = await list_entries(tx, world.org_id, book.account.id, EntryFilter(), before=None, limit=50)
+        spent = next(one.entry for one in reversed(entries) if one.entry.amount == -4)
         grant_id = await tx.fetchval(
             "select grant_id from ledger_allocations where org_id = $1 and entry_id = $2",
             world.org_id,

@@ -222,6 +222,7 @@ CORRUPTIONS = (
     a(
         "uncovered_is_owed",
         "update credit_receivables set amount = amount + 1, paid = paid + 1 where org_id = $1",
+        also=("hold_is_in_the_ledger",),
     ),
     a(
         "receivable_is_what_is_owed",
@@ -230,6 +231,7 @@ CORRUPTIONS = (
     a(
         "receivable_is_what_is_owed",
         "update credit_receivables set paid = amount where org_id = $1",
+        also=("hold_is_in_the_ledger",),
     ),
     a(
         "budget_counts_open_holds",

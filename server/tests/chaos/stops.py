@@ -36,7 +36,7 @@ class Stops:
         self._database = database
 
     async def install(self) -> None:
-        async with self._database.connection() as connection:
+        async with self._database.as_owner() as connection:
             await connection.execute(_INSTALL)
 
     async def done(self, org_id: UUID) -> list[str]:

@@ -311,7 +311,7 @@ async def test_k08_what_always_fails_is_put_aside_with_its_error_and_the_rest_go
     undisturbed, world = await _lived_until_next_month(office, 2)
     seams, until = office.services.seams, office.clock.now()
     await drain_due(office.database, seams, org_id=undisturbed.org_id, until=until)
-    async with office.database.connection() as connection:
+    async with office.database.as_owner() as connection:
         await connection.execute(POISON)
     server = await office.installation.start_server(
         database_url=office.database.url, CHAOS_CLOCK=str(office.clock.file)
@@ -328,7 +328,7 @@ async def test_k08_what_always_fails_is_put_aside_with_its_error_and_the_rest_go
     listed = await office.command("due", "list")
     assert "RaiseError: a bill that cannot be" in listed
 
-    async with office.database.connection() as connection:
+    async with office.database.as_owner() as connection:
         await connection.execute("drop trigger poison on due_items")
     assert "1 taken back" in await office.command("due", "retry")
     await office.have_done(world.org_id)
@@ -359,7 +359,7 @@ async def test_k08_what_kills_its_worker_again_and_again_is_put_aside(
         await _until(lambda: _equals(office.stops.stopped, 1))
         await worker.kill()
         async with (
-            office.database.connection() as connection
+            office.database.as_owner() as connection
         ):  # its session would wait for us, and hold the item
             await connection.execute(
                 "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = 7033"

@@ -21,7 +21,7 @@ async def found(world: World, *corruptions: str) -> set[str]:
     async with world.database.transaction() as tx:
 
         async def corrupt() -> set[str]:
-            await tx.execute("set local session_replication_role = replica")
+            await tx.execute("set local role none; set local session_replication_role = replica")
             for corruption in corruptions:
                 assert await tx.execute(corruption, world.org_id) in ("UPDATE 1", "DELETE 1", "INSERT 0 1")
             report = await audit(tx, real_now=SystemClock().now(), org_id=world.org_id)

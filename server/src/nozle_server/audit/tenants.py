@@ -30,7 +30,10 @@ UNDECLARED = (
         Reference(table, "org_id", "organizations")
         for table in ("events", "event_ids", "usage_counters", "usage_unique_values", "cost_tier_usage")
     ),
-    *(Reference(table, "org_id", "organizations") for table in ("outbox", "idempotency_keys")),
+    *(
+        Reference(table, "org_id", "organizations")
+        for table in ("outbox", "idempotency_keys", "realtime_channels")
+    ),
     Reference("events", "customer_id", "customers"),
     Reference("events", "subscription_id", "subscriptions"),
     Reference("events", "metric_id", "billable_metrics"),

@@ -4,13 +4,14 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
 import structlog
 
 from nozle_server.api.metrics import Metrics
+from nozle_server.api.turns import Turns
 from nozle_server.audit.metrics import render_results
 from nozle_server.audit.queries import last_results
 from nozle_server.catalog import plan_store
@@ -72,6 +73,7 @@ class Services:
     bus: PostgresChangeBus
     group_commit: GroupCommit
     realtime: Hub
+    turns: Turns = field(default_factory=Turns)
 
     async def queue_metrics(self) -> str:
         """Prometheus text about the job queue."""

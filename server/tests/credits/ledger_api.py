@@ -52,3 +52,27 @@ async def figures(world: World, customer: str = "acme") -> tuple[Any, Any, Any]:
 
 def a_key() -> str:
     return uuid.uuid4().hex
+
+
+async def grants(world: World, customer: str = "acme", **query: object) -> list[JsonObject]:
+    """Newest first."""
+    found: list[JsonObject] = (await world.get(f"{BASE}/{customer}/grants", **query))["grants"]
+    return found
+
+
+async def deduct(world: World, amount: object, **more: object) -> JsonObject:
+    """check-and-deduct's answer."""
+    body = {"customer_id": "acme", "feature": "chat", "credits": amount, **more}
+    told: JsonObject = await world.post("/api/v1/check-and-deduct", body)
+    return told
+
+
+async def refund(world: World, txn_id: str, amount: object = None, **more: Any) -> Answer:
+    key, customer = more.pop("key", None), more.pop("customer", "acme")
+    body = more if amount is None else {"amount": amount, **more}
+    return await send(world, f"/{customer}/transactions/{txn_id}/refund", body or None, key=key)
+
+
+async def left(world: World, customer: str = "acme") -> list[Any]:
+    """What is left of each of the customer's grants, the oldest first."""
+    return [one["remaining"] for one in reversed(await grants(world, customer, status="all"))]

@@ -102,6 +102,8 @@ class Endpoint:
     With `own_claims` and without `transaction` the handler writes `call.claim` and the answer's bytes itself, in the
     transaction that makes the answer true, and a `Reply` with `raw` brings them.
     `lane` lets plain requests skip the framework (`api/lane.py`): the same answers, sooner.
+    `one_at_a_time` names where the external ids of customers stand whose accounts it locks, as ("path" or "body", field):
+    of a process's calls for one customer one at a time takes a connection.
     `when_down` is for an endpoint that tells about the database: while that is down, a key known a moment ago still
     counts, and the 503 for any other key has these members beside the error.
     """
@@ -137,6 +139,7 @@ class Endpoint:
     own_clock: bool = False
     own_claims: bool = False
     lane: bool = False
+    one_at_a_time: tuple[tuple[str, str], ...] = ()
     when_down: Mapping[str, object] | None = None
 
 

@@ -85,6 +85,9 @@ class Pipeline:
         )
         if endpoint.idempotent and principal is not None:
             call.claim = read_claim(endpoint, incoming, principal, document)
+        if endpoint.one_at_a_time:
+            async with services.turns.take(_customers(call), call.org_id):
+                return await self._in_database(call)
         if endpoint.transaction:
             return await self._in_database(call)
         answer = self._encode(await endpoint.handler(call))
@@ -159,3 +162,11 @@ class Pipeline:
             return Answer(self._endpoint.status, json.dumps(result), media_type=media_type)
         body = result.raw if result.raw is not None else json.dumps(result.body)
         return Answer(result.status or self._endpoint.status, body, result.headers, media_type)
+
+
+def _customers(call: Call) -> list[str]:
+    """The customers, as sent, whose accounts the call is going to lock."""
+    return [
+        call.path[name] if where == "path" else getattr(call.body, name)
+        for where, name in call.endpoint.one_at_a_time
+    ]

@@ -37,6 +37,7 @@ def check_table(endpoints: Sequence[Endpoint]) -> None:
         )
         assert not (endpoint.lane and parameter_names(endpoint.path)), f"{name}: the lane knows whole paths"
         _check_customer_field(endpoint, name)
+        _check_turns(endpoint, name)
         for mount in endpoint.mounts:
             # Parameters by place, as the router sees them: their names do not keep two routes apart.
             route = (endpoint.method, re.sub(r"\{[a-z_]+\}", "{}", mount.value + endpoint.path))
@@ -55,3 +56,16 @@ def _check_customer_field(endpoint: Endpoint, name: str) -> None:
         kind = endpoint.query if data.where == "query" else endpoint.body
         fields = [field.name for field in msgspec.structs.fields(kind)] if kind else []
     assert data.name in fields, f"{name}: no field {data.name} holds the customer"
+
+
+def _check_turns(endpoint: Endpoint, name: str) -> None:
+    assert endpoint.transaction or not endpoint.one_at_a_time, f"{name}: locks nothing in its own transaction"
+    for where, field in endpoint.one_at_a_time:
+        fields = (
+            parameter_names(endpoint.path)
+            if where == "path"
+            else [one.name for one in msgspec.structs.fields(endpoint.body)]
+            if endpoint.body
+            else ()
+        )
+        assert field in fields, f"{name}: no field {field} holds a customer"

@@ -9,6 +9,7 @@ from uuid import UUID
 from nozle_server.core.ids import new_id
 from nozle_server.core.rounding import EXACT
 from nozle_server.credits.book import Book
+from nozle_server.credits.burndown import Pool, burn_order, draw_up_to
 from nozle_server.credits.model import ZERO, Draw, Entry, EntryType, Grant, GrantSource
 
 PAYS_RECEIVABLE = "Pays what was settled beyond the balance"
@@ -54,6 +55,25 @@ def end(book: Book, grant_id: UUID, now: datetime) -> None:
             description=terms.description,
             entity_id=terms.entity_id,
         )
+
+
+def plan_refund(
+    refundable: Sequence[tuple[Grant, Decimal]], pools: Sequence[Pool], amount: Decimal | None
+) -> tuple[tuple[Draw, ...], Decimal]:
+    """How much of `amount`, or of all that can be given back, goes back to which grant, and what cannot: what was drawn last
+    goes back first. `pools` are those that were drawn on, the first first."""
+    place = {pool: number for number, pool in enumerate(pools)}
+    drawn = sorted(
+        (pair for pair in refundable if pair[1] > 0),
+        # One that is none of the pools any more stood above them, and below the customer's.
+        key=lambda pair: (place.get(pair[0].entity_id, len(pools) - 1.5), burn_order(pair[0])),
+    )
+    wanted = amount
+    if wanted is None:
+        wanted = ZERO
+        for _, left in drawn:
+            wanted = EXACT.add(wanted, left)
+    return draw_up_to((replace(grant, remaining=left) for grant, left in reversed(drawn)), wanted)
 
 
 def refund(book: Book, spent: Entry, draws: Sequence[Draw], now: datetime, description: str | None) -> Entry:

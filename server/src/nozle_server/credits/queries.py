@@ -8,11 +8,13 @@ from uuid import UUID
 from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
 from nozle_server.core.errors import NotFound
 from nozle_server.core.rounding import EXACT
-from nozle_server.credits import book_store, history_store, hold_store, store
+from nozle_server.credits import book_store, grant_store, history_store, hold_store, store
 from nozle_server.credits.book import Book
+from nozle_server.credits.grant_store import ShownGrant
 from nozle_server.credits.history_store import EntryFilter, ShownEntry, Statement
-from nozle_server.credits.model import ZERO, Balance, EntryType, HoldRecord, HoldStatus
+from nozle_server.credits.model import ZERO, Balance, Entry, EntryType, HoldRecord, HoldStatus
 from nozle_server.customers.queries import unknown_customer
+from nozle_server.entities.queries import list_chain
 from nozle_server.infra.database import Tx
 
 
@@ -135,3 +137,35 @@ async def get_statement(
         moved = sum((one.amount for one in statement.by_type), ZERO)
         assert statement.opening + moved == statement.closing, "what moved is the difference"
     return statement
+
+
+async def list_grants(
+    tx: Tx,
+    *,
+    org_id: UUID,
+    customer_id: UUID,
+    credit_system: str,
+    now: datetime,
+    live: bool,
+    entity: str | None,
+    before: UUID | None,
+    limit: int,
+) -> tuple[Sequence[ShownGrant], UUID | None]:
+    """A page of a customer's grants of one credit system, newest first, and after which the next page starts (None: there is
+    none). `live`: only those that can be spent at `now`."""
+    account_id = await store.find_account_id(tx, org_id, customer_id, credit_system)
+    if account_id is None:
+        return [], None
+    found = await grant_store.list_page(
+        tx, org_id, account_id, now, live=live, entity=entity, before=before, limit=limit + 1
+    )
+    return (found, None) if len(found) <= limit else (found[:limit], found[limit - 1].grant.id)
+
+
+async def show_entry(tx: Tx, org_id: UUID, entry: Entry) -> ShownEntry:
+    """An entry with the grants that it filled or drew on, and the merchant's id of its entity."""
+    entity = None
+    if entry.entity_id is not None:
+        entity = (await list_chain(tx, org_id, entry.entity_id))[0].external_id
+    [shown] = await history_store.with_draws(tx, org_id, [ShownEntry(entry, entity)])
+    return shown

@@ -6,11 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from nozle_server.api.deciding import parse_code
 from nozle_server.api.endpoint import SEED, Amount, Call, Endpoint, Example, Scope
+from nozle_server.api.ledger_forms import read_system
 from nozle_server.api.shapes import ANY_OBJECT, INSTANT, NUMBER, STRING, array, optional, shape
-from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
-from nozle_server.catalog.queries import get_credit_system
 from nozle_server.core.errors import InvalidInput, NotFound
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.rounding import EXACT
@@ -39,7 +37,7 @@ class BudgetBody(msgspec.Struct):
 
 async def list_budgets(call: Call) -> object:
     entity = _entity(call)
-    system = await _system(call, call.query.credit_system)
+    system = await read_system(call, call.query.credit_system)
     book = await find_book(
         call.tx,
         org_id=call.org_id,
@@ -62,7 +60,7 @@ async def put_budget(call: Call) -> object:
     body: BudgetBody = call.body
     limit = parse_amount(Decimal(body.limit), "limit", minimum=ZERO)
     interval = _interval(call)
-    book, entity_id = await _locked(call, await _system(call, body.credit_system))
+    book, entity_id = await _locked(call, await read_system(call, body.credit_system))
     budget, usage = await set_budget(
         call.tx, book, entity_id=entity_id, interval=interval, limit=limit, now=call.now
     )
@@ -70,7 +68,7 @@ async def put_budget(call: Call) -> object:
 
 
 async def delete_budget(call: Call) -> object:
-    book, entity_id = await _locked(call, await _system(call, call.query.credit_system))
+    book, entity_id = await _locked(call, await read_system(call, call.query.credit_system))
     removed = await remove_budget(call.tx, book, entity_id=entity_id, interval=_interval(call))
     return _budget_json(call, book.account.credit_system, removed, book.usage)
 
@@ -102,13 +100,6 @@ async def _locked_entity(call: Call) -> tuple[UUID, UUID | None]:
 
 def _entity(call: Call) -> str | None:
     return parse_id(call.path["entity_id"], "entity_id") if "entity_id" in call.path else None
-
-
-async def _system(call: Call, named: str | None) -> str:
-    code = parse_code(named)
-    if code is None:
-        return DEFAULT_CREDIT_SYSTEM
-    return (await get_credit_system(call.tx, call.org_id, code)).code
 
 
 def _interval(call: Call) -> BudgetInterval:
@@ -199,6 +190,7 @@ def _endpoints(path: str, whose: str, entity: str | None) -> tuple[Endpoint, ...
             reply_schema=_SHAPE,
             errors=(404,),
             idempotent=True,
+            one_at_a_time=(("path", "customer_id"),),
             example=Example(request={"limit": 100}, response=_example(entity)),
         ),
         Endpoint(
@@ -213,6 +205,7 @@ def _endpoints(path: str, whose: str, entity: str | None) -> tuple[Endpoint, ...
             reply_schema=_SHAPE,
             errors=(404,),
             idempotent=True,
+            one_at_a_time=(("path", "customer_id"),),
             example=Example(response=_example(entity)),
         ),
     )

@@ -2,17 +2,15 @@
 
 import msgspec
 
-from nozle_server.api.deciding import parse_code
 from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Scope
 from nozle_server.api.instants import read_range
+from nozle_server.api.ledger_forms import read_system, transaction_json
 from nozle_server.api.paging import Limit, from_cursor, to_cursor
 from nozle_server.api.shapes import ANY_OBJECT, INSTANT, NUMBER, STRING, array, optional, shape
-from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
-from nozle_server.catalog.queries import get_credit_system
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import from_text, to_text
 from nozle_server.core.text import parse_id
-from nozle_server.credits.history_store import EntryFilter, Movement, ShownEntry
+from nozle_server.credits.history_store import EntryFilter, Movement
 from nozle_server.credits.model import EntryType
 from nozle_server.credits.queries import get_balance, get_statement, list_transactions
 from nozle_server.customers.queries import get_customer
@@ -48,7 +46,7 @@ class StatementQuery(msgspec.Struct, rename={"start": "from", "end": "to"}):
 
 
 async def balance(call: Call) -> object:
-    system = await _system(call)
+    system = await read_system(call, call.query.credit_system)
     found = await get_balance(
         call.tx, org_id=call.org_id, customer=call.path["id"], now=call.now, credit_system=system
     )
@@ -87,14 +85,14 @@ async def transactions(call: Call) -> object:
         call.tx,
         org_id=call.org_id,
         customer_id=customer.id,
-        credit_system=await _system(call),
+        credit_system=await read_system(call, call.query.credit_system),
         wanted=wanted,
         before=from_cursor(query.cursor),
         limit=query.limit,
         draws=query.draws,
     )
     return {
-        "transactions": [_entry_json(one, draws=query.draws) for one in entries],
+        "transactions": [transaction_json(one, draws=query.draws) for one in entries],
         "next_cursor": None if following is None else to_cursor(following),
     }
 
@@ -103,7 +101,7 @@ async def statement(call: Call) -> object:
     query: StatementQuery = call.query
     start, end = read_range(query.start, query.end)
     customer = await get_customer(call.tx, call.org_id, call.path["id"])
-    system = await _system(call)
+    system = await read_system(call, call.query.credit_system)
     found = await get_statement(
         call.tx, org_id=call.org_id, customer_id=customer.id, credit_system=system, start=start, end=end
     )
@@ -121,13 +119,6 @@ async def statement(call: Call) -> object:
     }
 
 
-async def _system(call: Call) -> str:
-    code = parse_code(call.query.credit_system)
-    if code is None:
-        return DEFAULT_CREDIT_SYSTEM
-    return (await get_credit_system(call.tx, call.org_id, code)).code
-
-
 def _type(text: str | None) -> EntryType | None:
     try:
         return None if text is None else EntryType(text)
@@ -135,31 +126,6 @@ def _type(text: str | None) -> EntryType | None:
         raise InvalidInput(
             f"type must be one of {', '.join(EntryType)}", details={"type": ["value_is_invalid"]}
         ) from None
-
-
-def _entry_json(shown: ShownEntry, *, draws: bool) -> dict[str, object]:
-    """`amount` is positive; `direction` tells which way it went."""
-    entry = shown.entry
-    told: dict[str, object] = {
-        "id": to_text("txn", entry.id),
-        "type": entry.type,
-        "direction": "in" if entry.amount > 0 else "out",
-        "amount": entry.amount.copy_abs(),
-        "balance_after": entry.balance_after,
-        "feature": entry.feature,
-        "description": entry.description or entry.feature,
-        "entity_id": shown.entity,
-        "hold_id": None if entry.hold_id is None else to_text("hold", entry.hold_id),
-        "refunds_transaction_id": None if entry.refunds_id is None else to_text("txn", entry.refunds_id),
-        "sequence": entry.sequence,
-        "createdAt": entry.occurred_at,
-        "created_at": entry.occurred_at,
-    }
-    if draws:
-        told["draws"] = [
-            {"grant_id": to_text("grant", draw.grant_id), "amount": draw.amount} for draw in shown.draws
-        ]
-    return told
 
 
 def _movement_json(what: str, moved: Movement) -> dict[str, object]:

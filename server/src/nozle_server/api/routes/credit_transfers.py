@@ -142,6 +142,7 @@ def _endpoint(name: str, handler: Any, summary: str, description: str, response:
         key_required=True,
         tells_replay=True,
         ledger=True,
+        one_at_a_time=(("path", "customer_id"),),
         example=Example(request={"credit_system": "ai_credits", "amount": "20"}, response=response),
     )
 

@@ -238,6 +238,7 @@ ENDPOINTS = (
         reply_schema=_ALERT,
         errors=(404,),
         idempotent=True,
+        one_at_a_time=(("path", "id"),),
         example=Example(request={"threshold": 20, "name": "Running low"}, response=_ALERT_EXAMPLE),
     ),
     Endpoint(
@@ -252,6 +253,7 @@ ENDPOINTS = (
         reply_schema=_ALERT,
         errors=(404,),
         idempotent=True,
+        one_at_a_time=(("path", "id"),),
         example=Example(response=_ALERT_EXAMPLE),
     ),
     Endpoint(
@@ -287,6 +289,7 @@ ENDPOINTS = (
         reply_schema=_RULE,
         errors=(404,),
         idempotent=True,
+        one_at_a_time=(("path", "id"),),
         example=Example(
             request={"amount": 500, "threshold": 50, "monthly_cap": 2000}, response=_RULE_EXAMPLE
         ),
@@ -303,6 +306,7 @@ ENDPOINTS = (
         reply_schema=_RULE,
         errors=(404,),
         idempotent=True,
+        one_at_a_time=(("path", "id"),),
         example=Example(response=_RULE_EXAMPLE),
     ),
     Endpoint(
@@ -320,6 +324,7 @@ ENDPOINTS = (
         reply_schema=shape(id=STRING, top_up_id=STRING, customer_id=STRING, amount=NUMBER, balance=NUMBER),
         errors=(404, 409),
         idempotent=True,
+        one_at_a_time=(("path", "id"),),
         ledger=True,
         example=Example(
             request={"description": "Paid by card"},
@@ -347,6 +352,7 @@ ENDPOINTS = (
         reply_schema=_RULE,
         errors=(404, 409),
         idempotent=True,
+        one_at_a_time=(("path", "id"),),
         example=Example(
             response={**_RULE_EXAMPLE, "status": "paused", "waiting_top_up_id": None, "waiting_since": None}
         ),

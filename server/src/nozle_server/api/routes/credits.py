@@ -1,25 +1,21 @@
-"""Credits: check and deduct, grants, balance, transactions."""
+"""Credits: check and deduct."""
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
 
 import msgspec
 
 from nozle_server.api.deciding import decide_together, parse_code, refusal_json
 from nozle_server.api.endpoint import SEED, Amount, Call, Endpoint, Example, Mount, Scope
-from nozle_server.api.shapes import BOOLEAN, INSTANT, NUMBER, STRING, optional, shape
+from nozle_server.api.shapes import BOOLEAN, NUMBER, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import to_text
 from nozle_server.core.numbers import parse_amount
-from nozle_server.core.text import parse_id, parse_text
+from nozle_server.core.text import parse_id
 from nozle_server.credits.book import Book
-from nozle_server.credits.model import ZERO, Deduction, GrantSource, Refusal
-from nozle_server.credits.operations.grants import grant_credits
+from nozle_server.credits.model import ZERO, Deduction, Refusal
 from nozle_server.credits.spending import Spending
 from nozle_server.credits.spending import deduct as spend
-from nozle_server.customers.queries import get_customer
-from nozle_server.metering.timestamps import parse_timestamp
 
 _CUSTOMER_ALIASES = {"customerId": "customer_id", "external_customer_id": "customer_id"}
 
@@ -32,16 +28,6 @@ class DeductBody(msgspec.Struct):
     feature: str | None = None
     entity_id: str | None = None
     credit_system: str | None = None
-
-
-class GrantBody(msgspec.Struct):
-    """`priority` 0 is spent first; without `expires_at` the credits last for ever."""
-
-    amount: Amount
-    expires_at: object = None
-    priority: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 50
-    source: str = "manual"
-    description: str | None = None
 
 
 async def deduct(call: Call) -> object:
@@ -83,46 +69,6 @@ def _deduction_json(deduction: Deduction) -> dict[str, object]:
     )
 
 
-async def grant(call: Call) -> object:
-    body: GrantBody = call.body
-    try:
-        source = GrantSource(body.source)
-        if source in (
-            GrantSource.PLAN,
-            GrantSource.REFUND,
-        ):  # only plans grant for plans, voided invoices for refunds
-            raise ValueError(source)
-    except ValueError:
-        raise InvalidInput(
-            "source must be manual, top_up or promotion", details={"source": ["value_is_invalid"]}
-        ) from None
-    customer = await get_customer(call.tx, call.org_id, call.path["id"])
-    given, balance = await grant_credits(
-        call.tx,
-        call.services.seams.change_bus,
-        org_id=call.org_id,
-        customer_id=customer.id,
-        amount=parse_amount(Decimal(body.amount), "amount", minimum=Decimal(0), exclusive=True),
-        source=source,
-        now=call.now,
-        expires_at=None if body.expires_at is None else parse_timestamp(body.expires_at, "expires_at"),
-        priority=body.priority,
-        description=parse_text(body.description, "description"),
-    )
-    return {
-        "id": to_text("grant", given.id),
-        "customer_id": customer.external_id,
-        "amount": given.amount,
-        "remaining": given.remaining,
-        "priority": given.priority,
-        "source": given.source,
-        "description": given.description,
-        "expires_at": given.expires_at,
-        "created_at": given.created_at,
-        "balance": balance,
-    }
-
-
 ENDPOINTS = (
     Endpoint(
         method="POST",
@@ -154,43 +100,6 @@ ENDPOINTS = (
                 "allowed": True,
                 "remaining": 95,
                 "transaction_id": "txn_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
-            },
-        ),
-    ),
-    Endpoint(
-        method="POST",
-        path="/credits/{id}/grants",
-        handler=grant,
-        scope=Scope.SECRET,
-        mounts=SEED,
-        summary="Grant credits to a customer",
-        description="Grants are spent by priority, then earliest expiry, then oldest.",
-        tag="Credits",
-        body=GrantBody,
-        reply_schema=shape(
-            id=STRING,
-            amount=NUMBER,
-            remaining=NUMBER,
-            expires_at=optional(INSTANT),
-            balance=NUMBER,
-            source=STRING,
-        ),
-        errors=(404,),
-        idempotent=True,
-        ledger=True,
-        example=Example(
-            request={"amount": 100, "expires_at": "2027-01-01T00:00:00Z", "description": "Welcome"},
-            response={
-                "id": "grant_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
-                "customer_id": "cust_123",
-                "amount": 100,
-                "remaining": 100,
-                "priority": 50,
-                "source": "manual",
-                "description": "Welcome",
-                "expires_at": "2027-01-01T00:00:00Z",
-                "created_at": "2026-01-15T10:30:00Z",
-                "balance": 100,
             },
         ),
     ),

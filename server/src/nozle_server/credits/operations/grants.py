@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
-from nozle_server.core.errors import InvalidInput
+from nozle_server.core.errors import InvalidInput, RuleBroken
 from nozle_server.core.ids import new_id
 from nozle_server.core.rounding import EXACT
 from nozle_server.credits import book_store, giving, store
@@ -33,22 +33,28 @@ async def grant_credits(
     description: str | None = None,
     credit_system: str = DEFAULT_CREDIT_SYSTEM,
     entity_id: UUID | None = None,
+    entity: str | None = None,
 ) -> tuple[Grant, Decimal]:
     """Give `amount` credits, to the customer or to one of its entities; the grant and the account's balance after it.
 
     With a `reference` a repeat finds the first grant and gives nothing more. What the account owes is paid of it first.
-    InvalidInput for an expiry that has passed.
+    `entity_id` is an entity whose state the caller answers for; `entity` the merchant's id of one that may spend: NotFound
+    `entity_not_found`, RuleBroken `entity_inactive`. InvalidInput for an expiry that has passed.
     """
-    if expires_at is not None and expires_at <= now:
-        raise InvalidInput("expires_at lies in the past", details={"expires_at": ["value_is_out_of_range"]})
     account_id = await book_store.ensure_account(tx, org_id, customer_id, credit_system, new_id(), now)
-    [book] = await book_store.lock(tx, org_id, [account_id])
+    [book] = await book_store.lock(tx, org_id, [account_id], () if entity is None else (entity,))
     if reference is not None:
         known = await store.find_grant_by_reference(tx, org_id, account_id, reference)
         if known is not None:
             book.advance(now)
             await book_store.save(tx, bus, [book])
-            return known, book.balance
+            return replace(known, remaining=book.left(known.id)), book.balance
+    if expires_at is not None and expires_at <= now:
+        raise InvalidInput("expires_at lies in the past", details={"expires_at": ["value_is_out_of_range"]})
+    # Looked at with the account in hand: whoever suspends it takes its credits from it after this, or has done so.
+    level = book.level(entity)
+    if level is not None and not level.active:
+        raise RuleBroken("the entity may not spend", code="entity_inactive")
     grant = giving.a_grant(
         amount,
         source,
@@ -57,7 +63,7 @@ async def grant_credits(
         reference=reference,
         description=description,
         expires_at=expires_at,
-        entity_id=entity_id,
+        entity_id=entity_id if level is None else level.id,
     )
     giving.give(book, grant, now)
     await book_store.save(tx, bus, [book])
@@ -132,6 +138,7 @@ async def touch_accounts(tx: Tx, org_id: UUID, customer_id: UUID) -> None:
 
 
 async def schedule_expiry(tx: Tx, org_id: UUID, grant: Grant, now: datetime) -> None:
+    """Have a new grant written off when its time is over."""
     """Have a grant written off when its time is over."""
     if grant.expires_at is not None:
         await due.schedule(

@@ -159,3 +159,35 @@ async def test_m09_opposite_orders_do_not_meet_in_a_deadlock(
     for customer in customers:
         await put(customer, dict.fromkeys(agents, "active"))
     await asyncio.gather(*(do_some() for _ in range(12)))
+
+
+async def test_m09_transfers_in_opposite_directions_do_not_meet_in_a_deadlock(
+    installation: Installation, client: Client, rng: random.Random
+) -> None:
+    """Every customer gives to every other one while all of them deduct: each call is answered, and nothing is lost or made
+    on the way."""
+    customers = [await client.a_customer(f"acme-{n}", 30) for n in range(4)]
+    moves, taken = scaled(150, at_1000=50_000), [Decimal(0)]
+
+    async def transfer() -> None:
+        giver, taker = rng.sample(customers, 2)
+        body = {
+            "from_customer_id": giver,
+            "to_customer_id": taker,
+            "amount": rng.choice([1, 7, Decimal("0.3")]),
+        }
+        answer = await client.send("POST", "/api/v1/credits/transfers", body, key=uuid4().hex)
+        assert answer.status == 200 or answer.code == "insufficient_credits", answer.body
+
+    async def deduct() -> None:
+        one = Attempt(rng.choice(customers), Decimal("0.1"))
+        await one.send(client)
+        assert one.answer is not None
+        taken[0] += one.amount if one.allowed else 0
+
+    async def do_some() -> None:
+        for _ in range(moves // 15):
+            await (transfer() if rng.random() < 0.7 else deduct())
+
+    await asyncio.gather(*(do_some() for _ in range(15)))
+    assert sum([await client.balance(one) for one in customers]) == 120 - taken[0]

@@ -40,12 +40,14 @@ class _Told:
     denied: int = 0
     entries: int = 0
     holds: list[tuple[str, Decimal]] = field(default_factory=list)
+    deductions: list[tuple[str, Decimal]] = field(default_factory=list)
+    refunded: Decimal = Decimal(0)
 
 
 async def test_m02_the_books_are_right_at_every_moment(
     installation: Installation, rng: random.Random
 ) -> None:
-    """Random grants, deductions, holds and expiries of many customers by way of several servers, and a reader who finds
+    """Random grants, deductions, refunds, holds, expiries of many customers by way of several servers, and a reader who finds
     balance = sum of entries = what is left of grants, never below zero, and what is held in open holds, in every snapshot.
     In the end the ledger holds what was answered, no more and no less."""
     many, seconds = scaled(12, at_1000=200), scaled(3, at_1000=600)
@@ -64,10 +66,11 @@ async def test_m02_the_books_are_right_at_every_moment(
             entries = await client.entries(customer)
             of = {
                 kind: [Decimal(entry["amount"]) for entry in entries if entry["type"] == kind]
-                for kind in ("grant", "deduct")
+                for kind in ("grant", "deduct", "refund")
             }
             assert sum(of["grant"]) == what.granted
             assert sum(of["deduct"]) == what.taken
+            assert sum(of["refund"]) == what.refunded
             assert len(of["grant"]) + len(of["deduct"]) == what.entries
             assert all(Decimal(entry["balance_after"]) >= 0 for entry in entries)
     installation.forget_ended()
@@ -100,6 +103,10 @@ async def _trade(client: Client, told: dict[str, _Told], ends: float, rng: rando
                 what.holds.append((answer.json["hold_id"], amount))
         elif deed < 0.4 and what.holds:
             await _end_a_hold(client, customer, what, rng)
+        elif deed < 0.5 and what.deductions:
+            transaction_id, amount = what.deductions.pop(rng.randrange(len(what.deductions)))
+            await client.post(f"/api/v1/credits/{customer}/transactions/{transaction_id}/refund", {})
+            what.refunded += amount
         else:
             amount = Decimal(rng.choice(["1", "0.1", "0.3", "0.000000000001"]))
             answer = await client.deduct(customer, amount)
@@ -107,6 +114,7 @@ async def _trade(client: Client, told: dict[str, _Told], ends: float, rng: rando
             if answer.json["allowed"]:
                 what.taken += amount
                 what.entries += 1
+                what.deductions.append((answer.json["transaction_id"], amount))
             else:
                 what.denied += 1
 

@@ -9,6 +9,8 @@ from deductions import take
 from nozle_server.credits.group_commit import GroupCommit
 from world import Answer, World, audit
 
+from .ledger_api import hold, release, settle
+
 pytestmark = pytest.mark.database
 
 CUSTOMER = "/api/v1/customers/acme"
@@ -103,6 +105,41 @@ async def test_what_was_spent_in_the_window_before_counts(world: World) -> None:
     assert (await put(world, "/budgets/month", 100))["used"] == 14
     assert (await put(world, "/budgets/month", 20))["remaining"] == 6
     assert (await spend(world, 7))["allowed"] is False
+    await audit(world)
+
+
+async def test_a_hold_counts_in_the_window_that_it_was_made_in(world: World) -> None:
+    """Also for a budget that is set after it was settled, released or owed, whenever that was."""
+    await a_team(world)
+    first, second, third = [
+        (await hold(world, 10, entity_id="agent", expires_in=7200))["hold_id"] for _ in range(3)
+    ]
+    await world.turn("2026-01-10T13:15:00Z")
+    await settle(world, first, 3)
+    await release(world, second)
+    await spend(world, 4, "agent")
+    assert (await put(world, "/entities/agent/budgets/hour", 10))["used"] == 4
+    assert (await put(world, "/entities/team/budgets/day", 100))["used"] == 3 + 0 + 10 + 4
+    assert (await put(world, "/budgets/run", 100))["used"] == 17
+    # It ends in the hour after: the day and the run get back what it did not take, the hour is another one.
+    await settle(world, third, 1)
+    listed = [
+        (await world.get(f"{CUSTOMER}{level}/budgets"))["budgets"][0]["used"]
+        for level in ("", "/entities/team", "/entities/agent")
+    ]
+    assert listed == [8, 8, 4]
+    await audit(world)
+
+
+async def test_what_is_owed_counts_once_when_it_is_settled(world: World) -> None:
+    """Whatever the day on which a grant pays it."""
+    await a_team(world)
+    held = await hold(world, 1000)
+    await settle(world, held["hold_id"], 1030, uncovered_limit=50)
+    await world.turn("2026-01-12")
+    await world.grant("acme", 100)
+    assert (await put(world, "/budgets/day", 100))["used"] == 0
+    assert (await put(world, "/budgets/run", 2000))["used"] == 1030
     await audit(world)
 
 

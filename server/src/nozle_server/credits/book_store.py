@@ -15,7 +15,7 @@ import asyncpg
 
 from nozle_server.catalog.credit_model import DEFAULT_CREDIT_SYSTEM
 from nozle_server.core import json
-from nozle_server.core.errors import NotFound
+from nozle_server.core.errors import NotFound, Unavailable
 from nozle_server.credits.book import Book, Changes
 from nozle_server.credits.model import (
     Account,
@@ -34,7 +34,7 @@ from nozle_server.credits.watching import Alert, RuleStatus, TopUpRule
 from nozle_server.entities.model import PoolPolicy
 from nozle_server.infra import arrays, due
 from nozle_server.infra.change_bus import Change, ChangeBus, Publication, write_publications
-from nozle_server.infra.database import TakenMeanwhile, Tx, tell_after_commit
+from nozle_server.infra.database import LOCK_TIMEOUT_MS, TakenMeanwhile, Tx, tell_after_commit
 from nozle_server.infra.idempotency import Claim
 
 RELEASE_HOLDS = "release_holds"
@@ -153,11 +153,18 @@ async def lock(tx: Tx, org_id: UUID, account_ids: Iterable[UUID], entities: Iter
     """The books of accounts, held until the transaction ends, in order of id: two that lock the same ones never wait for
     each other."""
     ids, names = sorted(account_ids), list(entities)
-    await tx.execute(
-        "select from credit_accounts where org_id = $1 and id = any($2) order by id for no key update",
-        org_id,
-        ids,
-    )
+    try:
+        # The lock timeout begins anew with each row, and in a queue for one row with each place in it.
+        await tx.execute(
+            "select from credit_accounts where org_id = $1 and id = any($2) order by id for no key update",
+            org_id,
+            ids,
+            timeout=LOCK_TIMEOUT_MS / 1000,
+        )
+    except TimeoutError:
+        raise Unavailable(
+            "another request holds what this one needs, try again", code="lock_timeout"
+        ) from None
     # A statement of its own: one that waits for a lock would see the other rows as they were before.
     rows = await tx.fetch(
         f"""

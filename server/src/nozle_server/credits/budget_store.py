@@ -5,7 +5,6 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from nozle_server.credits.giving import PAYS_RECEIVABLE
 from nozle_server.credits.model import Budget
 from nozle_server.infra.database import Tx
 
@@ -63,27 +62,20 @@ async def count_spent(
     start: datetime,
     end: datetime | None,
 ) -> Decimal:
-    """What was deducted and is held since `start` and before `end`, by these entities or (None) by anybody; settlements
-    with what the balance did not cover, whose later payment is no spending."""
+    """What a budget would have counted since `start` and before `end`, had it been there, of these entities or (None) of
+    anybody: what was deducted at once, and of holds that were made then what they hold or were settled for, whenever that
+    was and whether it was covered or not."""
     total = await tx.fetchval(
         """
-        select coalesce(-sum(amount), 0) from ledger_entries
-        where org_id = $1 and account_id = $2 and type in ('deduct', 'hold', 'release')
-            and description is distinct from $6 and ($3::uuid[] is null or entity_id = any($3))
-            and occurred_at >= $4 and ($5::timestamptz is null or occurred_at < $5)
-        """,
-        org_id,
-        account_id,
-        spenders,
-        start,
-        end,
-        PAYS_RECEIVABLE,
-    )
-    uncovered = await tx.fetchval(
-        """
-        select coalesce(sum(uncovered), 0) from credit_holds
-        where org_id = $1 and account_id = $2 and uncovered > 0 and ($3::uuid[] is null or entity_id = any($3))
-            and ended_at >= $4 and ($5::timestamptz is null or ended_at < $5)
+        select coalesce((
+            select -sum(amount) from ledger_entries
+            where org_id = $1 and account_id = $2 and type = 'deduct' and hold_id is null
+                and ($3::uuid[] is null or entity_id = any($3))
+                and occurred_at >= $4 and ($5::timestamptz is null or occurred_at < $5)), 0)
+          + coalesce((
+            select sum(case when status = 'open' then amount else settled end) from credit_holds
+            where org_id = $1 and account_id = $2 and ($3::uuid[] is null or entity_id = any($3))
+                and created_at >= $4 and ($5::timestamptz is null or created_at < $5)), 0)
         """,
         org_id,
         account_id,
@@ -91,7 +83,7 @@ async def count_spent(
         start,
         end,
     )
-    return Decimal(total) + Decimal(uncovered)
+    return Decimal(total)
 
 
 async def begin_window(

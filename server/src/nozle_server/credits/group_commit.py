@@ -107,6 +107,7 @@ class _Queue:
     waiting: deque[Request] = field(default_factory=deque)
     lanes: dict[AccountKey, deque[Request]] = field(default_factory=dict)
     systems: Systems | None = None
+    version: int | None = None
     working: bool = False
 
     @property
@@ -235,8 +236,17 @@ class GroupCommit:
                 request.resolve(_as_refusal(fault))
             queue.waiting.clear()
             raise
-        queue.systems = systems
+        self._remember(queue, systems)
         return systems
+
+    def _remember(self, queue: _Queue, systems: Systems) -> None:
+        """Keep an organization's systems; when something has changed that all of its accounts are decided by (its time
+        zone, too), their copies are gone."""
+        queue.systems = systems
+        if queue.version not in (None, systems.version):
+            for key in [one for one in self._books if one[0] == queue.org_id]:
+                del self._books[key]
+        queue.version = systems.version
 
     def _choose(self, queue: _Queue, systems: Systems, *, sure: bool) -> list[Request]:
         """The next batch, in order of arrival. Whose account is in a lane of its own, or has to be, goes there. Who names
@@ -433,8 +443,14 @@ class GroupCommit:
                 for request in requests:
                     await self._alone(queue, account, [request])
                 return
+            refusal = _as_refusal(fault)
             for request in requests:
-                request.resolve(_as_refusal(fault))
+                request.resolve(refusal)
+            if isinstance(refusal, Unavailable) and refusal.code == "lock_timeout":
+                # Who came later has waited for the same row, and is not made to wait as long again.
+                for request in queue.lanes[account]:
+                    request.resolve(refusal)
+                queue.lanes[account].clear()
         except BaseException:
             for request in requests:
                 request.resolve(Unavailable("the server is stopping, try again"))
@@ -457,7 +473,8 @@ class GroupCommit:
         if account_id is not None:
             names = {request.entity for request in requests if request.entity is not None}
             [book] = await book_store.lock(tx, org_id, [account_id], names)
-        systems = queue.systems = await book_store.get_systems(tx, org_id)
+        systems = await book_store.get_systems(tx, org_id)
+        self._remember(queue, systems)
         outcomes: list[tuple[Request, Answer | NozleError]] = []
         for request in requests:
             outcomes.append((request, await self._decide_one(tx, request, book, systems)))

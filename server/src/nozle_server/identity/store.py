@@ -78,6 +78,8 @@ async def update_organization(tx: Tx, org_id: UUID, settings: Mapping[str, objec
         f"{name} = {'details || ' if name == 'details' else ''}${place}"
         for place, name in enumerate(settings, start=2)
     )
+    if "timezone" in settings:  # by which days and months of budgets are cut
+        assignments += ", credits_version = credits_version + 1"
     row = await tx.fetchrow(
         f"update organizations set {assignments} where id = $1 returning {_ORGANIZATION}",
         org_id,

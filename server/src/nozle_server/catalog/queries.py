@@ -7,7 +7,7 @@ from uuid import UUID
 from nozle_server.catalog import add_on_store, credit_system_store, feature_store, metric_store, plan_store
 from nozle_server.catalog.credit_model import CreditRate, CreditSystem
 from nozle_server.catalog.model import AddOn, Feature, Metric, Plan, PlanVersion
-from nozle_server.core.errors import NotFound, RuleBroken
+from nozle_server.core.errors import InvalidInput, NotFound, RuleBroken
 from nozle_server.core.text import parse_id
 from nozle_server.infra.database import Tx
 
@@ -30,7 +30,10 @@ async def lock_metric(tx: Tx, org_id: UUID, code: str) -> Metric:
 
 async def get_credit_system(tx: Tx, org_id: UUID, code: str) -> CreditSystem:
     """The credit system, active or archived, by code; NotFound `credit_system_not_found`."""
-    system = await credit_system_store.find_system(tx, org_id, parse_id(code, "credit_system"))
+    try:
+        system = await credit_system_store.find_system(tx, org_id, parse_id(code, "credit_system"))
+    except InvalidInput:  # no system has such a code
+        system = None
     if system is None:
         raise unknown_credit_system()
     return system

@@ -266,11 +266,11 @@ async def test_a_lost_connection_leaves_whole_deductions(world: World, group: Gr
     for _ in range(5):
         calls = [asyncio.ensure_future(take(group, world, 1)) for _ in range(10)]
         await asyncio.sleep(random.random() * 0.01)
-        await world.fetch(
-            """select pg_terminate_backend(pid) from pg_stat_activity
-               where $1::uuid is not null and datname = current_database() and pid <> pg_backend_pid()
-                   and query like '%ledger_entries%'"""
-        )
+        async with world.database.as_owner() as owner:
+            await owner.execute(
+                """select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
+                   and pid <> pg_backend_pid() and query like '%ledger_entries%'"""
+            )
         done = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(one) for one in done} <= {dict, Unavailable}
         acknowledged += sum(isinstance(one, dict) for one in done)

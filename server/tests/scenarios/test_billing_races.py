@@ -243,7 +243,7 @@ async def test_a_preview_that_waits_for_a_change_of_plan_shows_the_new_plan(worl
 async def _waiting(world: World, count: int) -> None:
     """Until so many transactions wait for a lock."""
     while True:
-        async with world.database.connection() as connection:
+        async with world.database.as_owner() as connection:
             waiting = await connection.fetchval(
                 """select count(*) from pg_stat_activity
                    where datname = current_database() and wait_event_type = 'Lock'"""

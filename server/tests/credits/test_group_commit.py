@@ -19,7 +19,7 @@ from nozle_server.credits.book import Book
 from nozle_server.credits.group_commit import GroupCommit
 from nozle_server.credits.model import Deduction
 from nozle_server.credits.spending import Spending, deduct
-from nozle_server.infra.database import Tx
+from nozle_server.infra.database import Database, Tx
 from world import World, audit
 
 pytestmark = pytest.mark.database
@@ -229,6 +229,39 @@ async def test_what_is_refused_or_fails_fails_alone(world: World, group: GroupCo
     kinds = [type(one) for one in answers]
     assert kinds == [dict, RuleBroken, asyncpg.DivisionByZeroError, dict, NotFound]
     assert await world.balance("acme") == 98
+    await audit(world)
+
+
+async def test_a_fault_of_ours_takes_no_neighbour_along(world: World, group: GroupCommit) -> None:
+    """A decision that breaks down fails alone: nothing was written when it did."""
+    await with_credits(world, 100, "acme", "globex")
+
+    def break_down(_book: Book | None, _now: datetime) -> Deduction:
+        raise ZeroDivisionError
+
+    answers = await asyncio.gather(
+        take(group, world, 1, customer="globex"),
+        take(group, world, 1),
+        take(group, world, 1, decide=break_down),
+        take(group, world, 1),
+        take(group, world, 1, customer="globex"),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in answers] == [dict, dict, ZeroDivisionError, dict, dict]
+    assert (await world.balance("acme"), await world.balance("globex")) == (98, 98)
+    await audit(world)
+
+
+async def test_what_was_refused_is_not_decided_afterwards(world: World) -> None:
+    """Who was told that the database cannot be had has taken nothing, also when it comes back."""
+    await with_credits(world)
+    database = await Database.connect(world.database.url, connections=1)
+    group = GroupCommit(database, world.services.bus)
+    await database.close()
+    refused = await asyncio.gather(*(take(group, world, 1) for _ in range(5)), return_exceptions=True)
+    assert {type(one) for one in refused} == {Unavailable}
+    group._database = world.database.reserve  # it is back
+    assert (await take(group, world, 1))["remaining"] == 99
     await audit(world)
 
 

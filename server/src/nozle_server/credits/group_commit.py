@@ -218,6 +218,8 @@ class GroupCommit:
             while queue.waiting:
                 remembered = queue.systems
                 systems = remembered or await self._load_systems(queue)
+                if systems is None:
+                    return
                 chosen = self._choose(queue, systems, sure=remembered is None)
                 if chosen:
                     await self._commit(queue, systems, chosen)
@@ -225,17 +227,15 @@ class GroupCommit:
             queue.working = False
             _give_up(queue.waiting)
 
-    async def _load_systems(self, queue: _Queue) -> Systems:
-        """The organization's credit systems and its clock; looked up anew when a batch was refused since. Without them
-        nobody can be served."""
+    async def _load_systems(self, queue: _Queue) -> Systems | None:
+        """The organization's credit systems and its clock; looked up anew when a batch was refused since. None when they
+        cannot be had: nobody can be served then, and everyone has been told."""
         try:
             async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
                 systems = await book_store.get_systems(connection, queue.org_id)
-        except Exception as fault:
-            for request in queue.waiting:
-                request.resolve(_as_refusal(fault))
-            queue.waiting.clear()
-            raise
+        except Exception as fault:  # noqa: BLE001  # everyone who waits is told
+            _refuse(queue.waiting, _as_refusal(fault))
+            return None
         self._remember(queue, systems)
         return systems
 
@@ -282,16 +282,21 @@ class GroupCommit:
 
     async def _commit(self, queue: _Queue, systems: Systems, chosen: Sequence[Request]) -> None:
         """Decide and write one batch, and answer it."""
+        decided = None
         try:
             async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
                 books = await self._find_books(connection, queue, chosen)
                 decided = _decide(chosen, books, systems.test_now)
                 written = await self._write(connection, queue, systems, decided)
         except Exception as fault:  # noqa: BLE001  # everyone who waits is told
-            self.forget_all()
-            if _rolled_back(fault):
-                # One account at a time, so that what failed fails alone.
-                for account in dict.fromkeys(request.account for request in chosen):
+            accounts = dict.fromkeys(request.account for request in chosen)
+            for account in accounts:
+                self._books.pop((queue.org_id, account), None)
+            queue.systems = None
+            undecided = decided is None and not isinstance(fault, NozleError | TimeoutError)
+            if undecided or _rolled_back(fault):
+                # Nothing of it is there. One account at a time, so that what failed fails alone.
+                for account in accounts:
                     mine = [each for each in chosen if each.account == account and not each.done.done()]
                     if mine:
                         self._open_lane(queue, account, mine)
@@ -448,9 +453,7 @@ class GroupCommit:
                 request.resolve(refusal)
             if isinstance(refusal, Unavailable) and refusal.code == "lock_timeout":
                 # Who came later has waited for the same row, and is not made to wait as long again.
-                for request in queue.lanes[account]:
-                    request.resolve(refusal)
-                queue.lanes[account].clear()
+                _refuse(queue.lanes[account], refusal)
         except BaseException:
             for request in requests:
                 request.resolve(Unavailable("the server is stopping, try again"))
@@ -537,10 +540,15 @@ def _together(lane: deque[Request]) -> list[Request]:
     return together
 
 
-def _give_up(requests: Iterable[Request]) -> None:
+def _refuse(waiting: deque[Request], refusal: Exception) -> None:
+    """Tell all that wait, who then wait no longer: what was refused is not decided afterwards."""
+    while waiting:
+        waiting.popleft().resolve(refusal)
+
+
+def _give_up(waiting: deque[Request]) -> None:
     """For what should be impossible: nobody waits for ever."""
-    for request in requests:
-        request.resolve(Unavailable("this could not be decided, try again"))
+    _refuse(waiting, Unavailable("this could not be decided, try again"))
 
 
 def _rolled_back(fault: Exception) -> bool:

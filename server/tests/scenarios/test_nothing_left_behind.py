@@ -75,13 +75,17 @@ async def every_row(world: World) -> dict[str, list[str]]:
     }
 
 
+# Parts of a path that choose among words which everybody knows: they name nothing of anybody's.
+WORDS = {"interval": "day"}
+
+
 def _path(endpoint: Endpoint, ids: Mapping[str, str], names: Mapping[str, str], otherwise: str) -> str:
     """The endpoint's path with these ids and names in it."""
 
     def fill(match: re.Match[str]) -> str:
         if match[1] in ("id", "migration_id", "applied_coupon_id", "filter_id"):
             return next((ids[word] for word in ids if word in endpoint.path), otherwise)
-        return names.get(match[1], otherwise)
+        return {**names, **WORDS}.get(match[1], otherwise)
 
     return endpoint.mounts[0].value + re.sub(r"\{(\w+)\}", fill, endpoint.path)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from contextlib import suppress
 
 import pytest
@@ -53,11 +54,34 @@ async def test_who_swallows_the_cancellation_is_stopped_all_the_same() -> None:
 
 
 async def test_signals_held_back_arrive_when_somebody_listens_and_are_held_back_again() -> None:
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        os.kill(os.getpid(), signal.SIGTERM)
+        # To this thread, as in a command that has no other yet: threads of the tests before hold nothing back.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         with stop_signals() as stop:
             await asyncio.wait_for(stop.event.wait(), 5)
+            listening = await _a_thread_that_holds_nothing_back()
         assert set(SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)  # whichever thread takes it, the process goes on
+        listening.set()
+        await asyncio.sleep(0)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+async def _a_thread_that_holds_nothing_back() -> threading.Event:
+    """Set the event to end it."""
+    begun, ending = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        ending.wait(30)
+
+    threading.Thread(target=wait, daemon=True).start()
+    await begun.wait()
+    return ending

@@ -52,7 +52,7 @@ class Stop:
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Signals set the Stop from here on. Those that were held back (`nozle_server.cli`) arrive now; after the block they
-    are held back as they were before."""
+    are held back as they were before, also from threads that were begun meanwhile and hold nothing back."""
     stop = Stop()
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
@@ -64,6 +64,12 @@ def stop_signals() -> Iterator[Stop]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number in SIGNALS:
             loop.remove_signal_handler(number)
+            if number in before:
+                signal.signal(number, _change_nothing)
+
+
+def _change_nothing(_number: int, _frame: object) -> None:
+    """What a signal does to a process that is ending already."""
 
 
 def take_signals() -> None:

@@ -18,7 +18,8 @@ from harness.measurement import BenchError, Measurement
 from nozle_server.core import json
 from nozle_server.core.ids import new_id
 from nozle_server.credits.book import Book
-from nozle_server.credits.group_commit import Answer, GroupCommit, Request
+from nozle_server.credits.group_commit import GroupCommit
+from nozle_server.credits.group_request import Answer, Request
 from nozle_server.credits.model import Deduction
 from nozle_server.credits.spending import Spending, deduct
 from nozle_server.infra.change_bus import PostgresChangeBus

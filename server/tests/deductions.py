@@ -7,7 +7,8 @@ from typing import Any
 
 from nozle_server.core import json
 from nozle_server.credits.book import Book
-from nozle_server.credits.group_commit import Answer, GroupCommit, Request
+from nozle_server.credits.group_commit import GroupCommit
+from nozle_server.credits.group_request import Answer, Request
 from nozle_server.credits.model import ZERO, Deduction, Refusal
 from nozle_server.credits.spending import Spending, deduct
 from nozle_server.infra.idempotency import Claim

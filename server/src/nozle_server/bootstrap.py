@@ -19,7 +19,8 @@ from nozle_server.core.clock import Clock, SystemClock
 from nozle_server.core.errors import Unavailable
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
-from nozle_server.credits.group_commit import LANES, GroupCommit
+from nozle_server.credits.account_lanes import LANES
+from nozle_server.credits.group_commit import GroupCommit
 from nozle_server.entitlements.price_position import PricePositions
 from nozle_server.entitlements.queries import Economics
 from nozle_server.identity.key_cache import KeyCache

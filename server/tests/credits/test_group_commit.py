@@ -14,7 +14,7 @@ import pytest
 
 from deductions import take
 from nozle_server.core.errors import Conflict, NotFound, RuleBroken, Unavailable
-from nozle_server.credits import book_store
+from nozle_server.credits import entry_writes
 from nozle_server.credits.book import Book
 from nozle_server.credits.group_commit import GroupCommit
 from nozle_server.credits.model import Deduction
@@ -414,7 +414,7 @@ async def test_a_deduction_alone_writes_what_one_of_a_batch_writes(
     await world.an_entity("bot", customer="batch")
     for customer in ("alone", "batch"):
         if customer == "batch":
-            monkeypatch.setattr(book_store, "_is_one_deduction", lambda _changes: False)
+            monkeypatch.setattr(entry_writes, "_is_one_deduction", lambda _changes: False)
         for number in range(3):
             key = customer if keyed and number == 0 else None
             await take(group, world, "1.25", customer=customer, key=key, feature='say "no"\\')

@@ -10,7 +10,7 @@ from nozle_server.api.idempotency import REPLAYED
 from nozle_server.core import json
 from nozle_server.core.text import parse_id
 from nozle_server.credits.book import Book
-from nozle_server.credits.group_commit import Answer, Request
+from nozle_server.credits.group_request import Answer, Request
 from nozle_server.credits.model import Refusal, RefusedBudget
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ async def decide_together(
 ) -> Reply:
     """Have `decide` decide over an account of a customer's, by the merchant's id, and answer what `to_json` makes of it.
 
-    As `credits.group_commit.Request`.
+    As `credits.group_request.Request`.
     """
     status = call.endpoint.status
     answer = await call.services.group_commit.submit(

@@ -1,4 +1,4 @@
-"""SQL of alerts and top-up rules; what a rule has wished for is written with its account (`book_store.write_rule`)."""
+"""SQL of alerts and top-up rules; what a rule has wished for is written with its account (`book_writes.write_rule`)."""
 
 from datetime import datetime
 from uuid import UUID

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from nozle_server.credits.book_store import RELEASE_HOLDS
+from nozle_server.credits.book_writes import RELEASE_HOLDS
 from nozle_server.credits.operations.grants import EXPIRE_GRANT, advance, expire_grant
 from nozle_server.identity import clock_store
 from nozle_server.infra import due

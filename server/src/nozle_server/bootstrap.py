@@ -21,6 +21,7 @@ from nozle_server.costs import store as costs_store
 from nozle_server.costs.queries import AverageCosts
 from nozle_server.credits.account_lanes import LANES
 from nozle_server.credits.group_commit import GroupCommit
+from nozle_server.entitlements.news import CACHES_RELOADED
 from nozle_server.entitlements.price_position import PricePositions
 from nozle_server.entitlements.queries import Economics
 from nozle_server.identity.key_cache import KeyCache
@@ -52,7 +53,6 @@ LISTENING = 2 + job_queue.CONNECTIONS
 # For the commands beside a server, and for people who look.
 SPARE_CONNECTIONS = 20
 
-CACHES_RELOADED = "caches.reloaded"
 AUDIT_METRICS_TIMEOUT_S = 2.0
 
 

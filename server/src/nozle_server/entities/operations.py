@@ -174,6 +174,7 @@ async def _announce(
         for action, entity in done:
             payload = {
                 "customer_id": customer.external_id,
+                "external_customer_id": customer.external_id,
                 "external_id": entity.external_id,
                 "status": entity.status,
             }

@@ -57,6 +57,9 @@ class ChangeBus(Protocol):
     async def publish(self, tx: Tx, change: Change) -> None:
         """Announce a change; it is told when `tx` commits, and never if it does not."""
 
+    def promise(self, tx: Tx, change: Change) -> "Publication":
+        """As `publish`, for who writes the row himself, with others and signed with `origin`."""
+
     @property
     def origin(self) -> UUID:
         """What this process signs its rows of the outbox with."""
@@ -85,9 +88,13 @@ class PostgresChangeBus:
 
     async def publish(self, tx: Tx, change: Change) -> None:
         """As `ChangeBus.publish`. The row's age is real time, whatever the organization's clock says."""
-        published = Publication(new_id(), change)
-        await later(tx, _insert, (self.origin, published))
-        tell_after_commit(tx, published)
+        await later(tx, _insert, (self.origin, self.promise(tx, change)))
+
+    def promise(self, tx: Tx, change: Change) -> Publication:
+        """As `ChangeBus.promise`."""
+        promised = Publication(new_id(), change)
+        tell_after_commit(tx, promised)
+        return promised
 
     def subscribe(self) -> AsyncIterator[Change | Gap]:
         """As `ChangeBus.subscribe`. A subscription that nobody refers to any more ends by itself."""

@@ -8,8 +8,3 @@ WALLETS = "check_wallet_alerts"
 
 PROGRESS = "check_progress"
 """A subscription's usage, which progressive billing invoices at its plan's thresholds; the key is our id of it."""
-
-REALTIME = "realtime"
-"""A customer's usage, which is told at once instead of looked at later; the key is our id of the customer, or EVERYBODY."""
-
-EVERYBODY = "*"

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from nozle_server.core.ids import new_id
 from nozle_server.infra import due
+from nozle_server.infra.change_bus import Publication
 from nozle_server.infra.database import Tx
-from nozle_server.infra.watch_kinds import REALTIME
 
 
 async def watch(tx: Tx, org_id: UUID, kind: str, key: str) -> None:
@@ -28,14 +28,18 @@ async def watch(tx: Tx, org_id: UUID, kind: str, key: str) -> None:
 
 
 async def touch(
-    tx: Tx, org_id: UUID, changed: Sequence[tuple[str, str]], now: datetime, *, tell: Sequence[str] = ()
-) -> list[str]:
-    """Something of these (kind, key) changed; the looks happen at `now`, the organization's time.
-
-    Which of the keys `tell` are watched as REALTIME, in the same look-up: nothing is scheduled for those.
-    """
-    if not changed and not tell:
-        return []
+    tx: Tx,
+    org_id: UUID,
+    changed: Sequence[tuple[str, str]],
+    now: datetime,
+    *,
+    news: Publication | None = None,
+    origin: UUID | None = None,
+) -> None:
+    """Something of these (kind, key) changed; the looks happen at `now`, the organization's time. `news` of it that the bus
+    was promised, and its `origin`, are written by the same statement: every event comes by here."""
+    if not changed and news is None:
+        return
     # Locked in one order, so that two that touch the same things wait for each other instead of dead-locking.
     rows = await tx.fetch(
         """
@@ -47,22 +51,20 @@ async def touch(
         ), marked as (
             update watches w set pending = true from found
             where w.org_id = $1 and w.id = found.id and not found.pending
+        ), told as (
+            insert into outbox (org_id, id, kind, subject, payload, origin, created_at)
+            select $1, $4::uuid, $5, $6, $7::jsonb, $8::uuid, now() where $4::uuid is not null
         )
-        select kind, id, null as key from found where not pending
-        union all
-        select kind, id, key from watches where org_id = $1 and kind = $4 and key = any($5)
+        select kind, id from found where not pending
         """,
         org_id,
         [kind for kind, _ in changed],
         [key for _, key in changed],
-        REALTIME,
-        list(tell),
+        *((news.id, news.change.kind, news.change.subject, news.change.payload) if news else (None,) * 4),
+        origin,
     )
     for row in rows:
-        if row["kind"] == REALTIME:
-            continue
         await due.schedule(tx, org_id=org_id, kind=row["kind"], subject_id=row["id"], due_at=now, now=now)
-    return [row["key"] for row in rows if row["kind"] == REALTIME]
 
 
 async def key_of(tx: Tx, org_id: UUID, watch_id: UUID) -> str | None:

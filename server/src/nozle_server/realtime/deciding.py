@@ -11,10 +11,8 @@ from uuid import UUID
 from nozle_server.core import json
 from nozle_server.entitlements.model import Decision
 from nozle_server.entitlements.queries import Economics, Question, can
-from nozle_server.infra import watches
 from nozle_server.infra.change_bus import Change, ChangeBus
 from nozle_server.infra.database import Tx
-from nozle_server.infra.watch_kinds import REALTIME
 from nozle_server.realtime import store
 from nozle_server.realtime.channels import name_of
 from nozle_server.realtime.flips import Told, Urgency, message, urgency
@@ -68,9 +66,6 @@ async def refresh(
     position, made = await store.lock_channel(tx, org_id, name)
     before = await store.read_told(tx, org_id, name)
     view = await store.overview(tx, org_id, customer, real_now)
-    if view.id is not None:
-        await store.lock_channel(tx, org_id, name, str(view.id))
-        await watches.watch(tx, org_id, REALTIME, str(view.id))
     features = sorted({*view.codes, *before})[: store.MAX_FEATURES]
     decided = await decide_features(
         tx, economics, org_id=org_id, customer=customer, features=features, real_now=real_now

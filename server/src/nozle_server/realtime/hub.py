@@ -17,11 +17,11 @@ import structlog
 
 from nozle_server.core.clock import Clock
 from nozle_server.core.errors import Unavailable
+from nozle_server.entitlements.news import Customers, Organization, concerned
 from nozle_server.entitlements.queries import Economics
 from nozle_server.infra.change_bus import Change, Gap, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
-from nozle_server.infra.watch_kinds import EVERYBODY
-from nozle_server.realtime import news, protocol, store
+from nozle_server.realtime import protocol, store
 from nozle_server.realtime.channels import name_of
 from nozle_server.realtime.deciding import Refreshed, refresh
 from nozle_server.realtime.model import REALTIME_PUBLISHED, Channel, Claims, Position, Publication
@@ -157,16 +157,9 @@ class Hub:
     async def _bring_up_to_date(self, channel: Channel) -> datetime | None:
         """Publish what has not been told yet; when time alone may change something next."""
         if channel.customer is None:
-            await self._database.run(self._note_workspace(channel))
+            await self._database.run(lambda tx: store.lock_channel(tx, channel.org_id, name_of(channel)))
             return None
         return (await self._refresh(channel.org_id, channel.customer, joining=True)).next_at
-
-    def _note_workspace(self, channel: Channel) -> Callable[[Tx], Awaitable[None]]:
-        async def note(tx: Tx) -> None:
-            await store.lock_channel(tx, channel.org_id, name_of(channel), EVERYBODY)
-            await news.watch_everybody(tx, channel.org_id)
-
-        return note
 
     def _forget(self, local: _Local) -> None:
         if self._locals.get(local.name) is local:
@@ -202,8 +195,13 @@ class Hub:
                 self._everybody_changed(org_id)
         elif change.kind == REALTIME_PUBLISHED:
             self._published(change)
-        elif change.org_id in self._names and (whom := news.whom_it_concerns(change)) is not None:
-            self._in_background(self._mark_concerned(change.org_id, whom))
+        elif change.org_id in self._names:
+            whom = concerned(change)
+            if isinstance(whom, Organization):
+                self._everybody_changed(change.org_id)
+            elif isinstance(whom, Customers):
+                for customer in whom.external_ids:
+                    self._mark((change.org_id, customer))
 
     def _published(self, change: Change) -> None:
         local = self._locals.get(change.subject)
@@ -243,16 +241,6 @@ class Hub:
             self._tell(local, found[1])
 
     # Deciding anew.
-
-    async def _mark_concerned(self, org_id: UUID, whom: news.Whom) -> None:
-        customers = await self._patiently(
-            lambda: self._database.run(lambda tx: news.find_customers(tx, org_id, whom))
-        )
-        if customers is None:
-            self._everybody_changed(org_id)
-        else:
-            for customer in customers:
-                self._mark((org_id, customer))
 
     def _everybody_changed(self, org_id: UUID) -> None:
         for name in self._names.get(org_id, ()):

@@ -39,21 +39,18 @@ async def is_live_key(tx: Tx, org_id: UUID, key_id: UUID) -> bool:
     return found
 
 
-async def lock_channel(
-    tx: Tx, org_id: UUID, name: str, watch_key: str | None = None
-) -> tuple[Position, bool]:
+async def lock_channel(tx: Tx, org_id: UUID, name: str) -> tuple[Position, bool]:
     """Where the channel stands, and whether it was made just now; held until the transaction ends: who publishes takes
     turns."""
     row = await tx.fetchrow(
         """
-        insert into realtime_channels as c (org_id, name, watch_key, epoch, touched_at)
-        values ($1, $2, $3, $4, now())
-        on conflict (org_id, name) do update set touched_at = now(), watch_key = coalesce($3, c.watch_key)
+        insert into realtime_channels as c (org_id, name, epoch, touched_at)
+        values ($1, $2, $3, now())
+        on conflict (org_id, name) do update set touched_at = now()
         returning epoch, last_position, xmax = 0 as made
         """,
         org_id,
         name,
-        watch_key,
         secrets.token_hex(4),
     )
     return Position(row["epoch"], row["last_position"]), row["made"]
@@ -240,27 +237,6 @@ def _told_from(row: dict[str, Any], told_at: datetime) -> Told:
 
 def _decimal(value: Any) -> Decimal | None:
     return None if value is None else Decimal(value)
-
-
-async def customers_of_subscriptions(tx: Tx, org_id: UUID, subscription_ids: Sequence[UUID]) -> list[str]:
-    """The merchant's ids of whose these are."""
-    rows = await tx.fetch(
-        """
-        select distinct c.external_id from subscriptions s join customers c on c.org_id = s.org_id and c.id = s.customer_id
-        where s.org_id = $1 and s.id = any($2)
-        """,
-        org_id,
-        list(subscription_ids),
-    )
-    return [row["external_id"] for row in rows]
-
-
-async def customers_by_id(tx: Tx, org_id: UUID, customer_ids: Sequence[UUID]) -> list[str]:
-    """The merchant's ids of these."""
-    rows = await tx.fetch(
-        "select external_id from customers where org_id = $1 and id = any($2)", org_id, list(customer_ids)
-    )
-    return [row["external_id"] for row in rows]
 
 
 async def subscribers(tx: Tx, org_id: UUID, limit: int) -> list[str]:

@@ -20,7 +20,6 @@ from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.periods import Period
 from nozle_server.customers import store as customers_store
 from nozle_server.infra import watches
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.watch_kinds import PROGRESS
@@ -46,6 +45,7 @@ from nozle_server.invoicing.progressive import Crossing, ProgressiveInvoice, cro
 from nozle_server.invoicing.usage_lines import rate_usage
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.workflows.announce import announce
 from nozle_server.workflows.lifetime_usage import lifetime_usage
 
 USAGE_THRESHOLD_REACHED = "subscription.usage_threshold_reached"
@@ -200,6 +200,4 @@ async def _announce(
             "recurring": one.threshold.recurring,
         },
     }
-    await seams.change_bus.publish(
-        tx, Change(subscription.org_id, USAGE_THRESHOLD_REACHED, str(subscription.id), payload)
-    )
+    await announce(tx, seams, USAGE_THRESHOLD_REACHED, subscription, payload)

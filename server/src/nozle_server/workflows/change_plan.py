@@ -14,7 +14,6 @@ from datetime import datetime
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.errors import Conflict, RuleBroken
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing.model import BillingReason, Invoice
@@ -22,6 +21,7 @@ from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import lifecycle, store
 from nozle_server.subscriptions.lifecycle import Direction
 from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.workflows.announce import announce
 from nozle_server.workflows.bill import Billed, bill
 from nozle_server.workflows.catch_up import catch_up
 from nozle_server.workflows.close_period import SUBSCRIPTION_TERMINATED
@@ -174,7 +174,7 @@ async def _upgrade(
     ended = await store.get(tx, org_id, old.id)
     credit = await credit_unused(tx, seams, ended, now=now)
     invoice = await bill(tx, seams, org_id=org_id, billed=_billed(ended, new), at=now)
-    await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(old.id)))
+    await announce(tx, seams, SUBSCRIPTION_TERMINATED, old)
     await announce_start(tx, seams, new)
     return PlanChange(
         before=old,
@@ -224,6 +224,4 @@ async def _downgrade(
 
 
 async def _announce_update(tx: Tx, seams: Seams, subscription: Subscription) -> None:
-    await seams.change_bus.publish(
-        tx, Change(subscription.org_id, SUBSCRIPTION_UPDATED, str(subscription.id))
-    )
+    await announce(tx, seams, SUBSCRIPTION_UPDATED, subscription)

@@ -11,42 +11,41 @@ from nozle_server.alerts.operations import ALERT_TRIGGERED, look
 from nozle_server.catalog import metric_store
 from nozle_server.core.rounding import EXACT
 from nozle_server.customers import store as customers_store
-from nozle_server.entitlements.news import USAGE_COUNTED
 from nozle_server.infra import watches
 from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
-from nozle_server.infra.watch_kinds import EVERYBODY, USAGE, WALLETS
+from nozle_server.infra.watch_kinds import USAGE, WALLETS
 from nozle_server.subscriptions import store as subscriptions_store
-from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.subscriptions.model import Status
 from nozle_server.wallets.balances import Figures, figures
 from nozle_server.wallets.model import Wallet
 from nozle_server.wallets.queries import list_live_wallets
+from nozle_server.workflows.announce import usage_counted
 from nozle_server.workflows.current_usage import CurrentUsage, current_usage
+from nozle_server.workflows.event_facts import KnownSubscription
 from nozle_server.workflows.lifetime_usage import lifetime_usage
 from nozle_server.workflows.wallet_usage import usage_by_wallet
 
 
 async def usage_changed(
     tx: Tx,
+    seams: Seams,
     org_id: UUID,
-    subscriptions: Sequence[Subscription],
+    used: Sequence[KnownSubscription],
     now: datetime,
     also: Sequence[tuple[str, str]] = (),
-    *,
-    seams: Seams,
 ) -> None:
-    """Have alerts on these subscriptions' usage, and on the wallets that will pay for it, looked at soon; and what else
-    watches it. Who shows usage as it moves is told at once."""
+    """Usage of these subscriptions has moved. Have alerts on it, and on the wallets that will pay for it, looked at soon, and
+    what else watches it; and tell whoever keeps what their customers may do."""
+    if not used:
+        return
+    subscriptions = [one.subscription for one in used]
     changed = {(USAGE, one.external_id) for one in subscriptions}
     changed |= {(WALLETS, str(one.customer_id)) for one in subscriptions}
-    customers = sorted({str(one.customer_id) for one in subscriptions})
-    tell = [*customers, EVERYBODY] if customers else []
-    told = await watches.touch(tx, org_id, sorted({*changed, *also}), now, tell=tell)
-    shown = customers if EVERYBODY in told else sorted(set(told))
-    if shown:
-        change = Change(org_id, USAGE_COUNTED, shown[0], {"customers": shown})
-        await seams.change_bus.publish(tx, change)
+    bus = seams.change_bus
+    news = bus.promise(tx, usage_counted(org_id, [one.customer for one in used]))
+    await watches.touch(tx, org_id, sorted({*changed, *also}), now, news=news, origin=bus.origin)
 
 
 async def check_usage_alerts(tx: Tx, seams: Seams, *, org_id: UUID, watch_id: UUID, now: datetime) -> None:

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from nozle_server.catalog import plan_store
 from nozle_server.infra import due
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
@@ -22,6 +21,7 @@ from nozle_server.invoicing.model import BillingReason, InvoiceStatus
 from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.workflows.announce import announce, announce_usage, customer_of
 from nozle_server.workflows.bill import Billed, bill, bill_failed, refresh_draft
 from nozle_server.workflows.credit_unused import credit_of_final, credit_unused
 from nozle_server.workflows.hand_over import hand_over_events
@@ -54,7 +54,7 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
     follows = successor is not None and successor.status is Status.PENDING and successor.started_at <= end
     if follows or (subscription.ending_at is not None and subscription.ending_at <= end):
         await subscriptions_store.terminate(tx, org_id, subscription.id, end, final=final)
-        await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
+        await announce(tx, seams, SUBSCRIPTION_TERMINATED, subscription)
         taking = successor if follows else None
         await hand_over_events(tx, seams, old=subscription, to=taking, at=end)
         if successor is not None and follows:
@@ -74,6 +74,7 @@ async def close_period(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: U
         billed_through=end if final else subscription.billed_through,
     )
     await open_period(tx, seams, opened, version, now=now)
+    await announce_usage(tx, seams, org_id, [await customer_of(tx, org_id, subscription.customer_id)])
 
 
 async def _succeed(tx: Tx, seams: Seams, successor: Subscription, *, now: datetime) -> None:

@@ -11,7 +11,6 @@ from nozle_server.credits.operations.grants import touch_accounts
 from nozle_server.customers.model import Customer
 from nozle_server.customers.operations import mark_deleted
 from nozle_server.customers.queries import lock_customer
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
@@ -21,6 +20,7 @@ from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Status
 from nozle_server.wallets import store as wallets_store
 from nozle_server.wallets.operations.wallets import terminate_wallet
+from nozle_server.workflows.announce import announce_of_customer
 from nozle_server.workflows.catch_up import catch_up
 from nozle_server.workflows.change_entity import delete_all_entities
 from nozle_server.workflows.close_period import finalize_draft
@@ -54,7 +54,7 @@ async def delete_customer(tx: Tx, seams: Seams, *, org_id: UUID, external_id: st
     await delete_all_entities(tx, seams, customer=customer, now=now)
     await touch_accounts(tx, org_id, customer.id)
     deleted = await mark_deleted(tx, org_id=org_id, external_id=external_id, now=now)
-    await seams.change_bus.publish(tx, Change(org_id, CUSTOMER_DELETED, str(customer.id)))
+    await announce_of_customer(tx, seams, CUSTOMER_DELETED, customer)
     return deleted
 
 

@@ -12,13 +12,13 @@ from datetime import datetime
 from nozle_server.catalog import plan_store
 from nozle_server.core.errors import Conflict
 from nozle_server.infra import due
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing.model import BillingReason
 from nozle_server.invoicing.terms import grace_days
 from nozle_server.subscriptions import lifecycle, store
 from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.workflows.announce import announce
 from nozle_server.workflows.bill import Billed, bill
 from nozle_server.workflows.change_plan import SUBSCRIPTION_UPDATED, not_before, withdraw
 from nozle_server.workflows.close_period import SUBSCRIPTION_TERMINATED
@@ -48,9 +48,7 @@ async def end_at_period_end(
         cancellation_reason=reason,
     )
     changed = await set_ending(tx, seams, subscription=changed, ending_at=ending_at, now=now)
-    await seams.change_bus.publish(
-        tx, Change(changed.org_id, TERMINATION_ALERT, str(changed.id), {"ending_at": ending_at})
-    )
+    await announce(tx, seams, TERMINATION_ALERT, changed, {"ending_at": ending_at})
     return changed
 
 
@@ -73,7 +71,7 @@ async def set_ending(
             due_at=changed.current_period_end,
             now=now,
         )
-    await seams.change_bus.publish(tx, Change(changed.org_id, SUBSCRIPTION_UPDATED, str(changed.id)))
+    await announce(tx, seams, SUBSCRIPTION_UPDATED, changed)
     return changed
 
 
@@ -112,7 +110,7 @@ async def end_now(
             subscription, status=Status.CANCELED, canceled_at=now, cancellation_reason=reason
         )
         await store.update(tx, called_off)
-        await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(subscription.id)))
+        await announce(tx, seams, SUBSCRIPTION_TERMINATED, subscription)
         return called_off
     if subscription.status is not Status.ACTIVE:
         raise Conflict("subscription not active", code="subscription_not_active")
@@ -133,5 +131,5 @@ async def end_now(
     await credit_unused(tx, seams, ended, now=now)
     if ended.started_at < now and ended.on_termination_invoice != "skip":
         await bill(tx, seams, org_id=org_id, billed=[Billed(ended, BillingReason.TERMINATING)], at=now)
-    await seams.change_bus.publish(tx, Change(org_id, SUBSCRIPTION_TERMINATED, str(ended.id)))
+    await announce(tx, seams, SUBSCRIPTION_TERMINATED, ended)
     return ended

@@ -79,12 +79,10 @@ async def ingest(
             answers.append(await _refused_or_known(tx, seams, org_id, event, one))
     await _count(tx, seams, org_id, stored, facts)
     await _note_late(tx, org_id, stored, facts, now)
-    used = {event.subscription_id for event in stored if event.status == "counted"}
-    subscriptions = [
-        one.subscription for one in facts.subscriptions.by_id.values() if one.subscription.id in used
-    ]
-    watched = await progress_watched(tx, org_id, subscriptions, versions)
-    await usage_changed(tx, org_id, subscriptions, now, watched, seams=seams)
+    moved = {event.subscription_id for event in stored if is_counted(event, facts.metrics.get(event.code))}
+    used = [one for one in facts.subscriptions.by_id.values() if one.subscription.id in moved]
+    watched = await progress_watched(tx, org_id, [one.subscription for one in used], versions)
+    await usage_changed(tx, seams, org_id, used, now, watched)
     if charged:
         await charge_events(tx, seams, stored=stored, charged=charged, metrics=facts.metrics, now=now)
     await _cost_tiers(tx, org_id, stored, facts)

@@ -10,12 +10,12 @@ from nozle_server.core.errors import InvalidInput, RuleBroken
 from nozle_server.core.periods import BillingTime
 from nozle_server.customers.model import Customer
 from nozle_server.infra import due
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing.model import BillingReason, Invoice
 from nozle_server.subscriptions import lifecycle, store
 from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.workflows.announce import announce, announce_rights
 from nozle_server.workflows.bill import Billed, bill
 from nozle_server.workflows.open_period import SUBSCRIPTION_STARTED, open_period
 
@@ -61,6 +61,7 @@ async def start_subscription(
     await store.insert(tx, subscription)
     if subscription.status is Status.PENDING:
         await schedule_start(tx, subscription, now=now)
+        await announce_rights(tx, seams, subscription)
     else:
         await begun(tx, seams, subscription, version, now=now)
     return subscription
@@ -122,9 +123,7 @@ async def begun(
 
 async def announce_start(tx: Tx, seams: Seams, subscription: Subscription) -> None:
     payload = {"customer_id": subscription.customer_id}
-    await seams.change_bus.publish(
-        tx, Change(subscription.org_id, SUBSCRIPTION_STARTED, str(subscription.id), payload)
-    )
+    await announce(tx, seams, SUBSCRIPTION_STARTED, subscription, payload)
 
 
 async def schedule_trial_end(tx: Tx, subscription: Subscription, *, now: datetime) -> None:
@@ -161,4 +160,4 @@ async def end_trial(tx: Tx, seams: Seams, *, org_id: UUID, subscription_id: UUID
     if version.pay_in_advance and not begins:
         billed = [Billed(ended, BillingReason.TRIAL_ENDED)]
         await bill(tx, seams, org_id=org_id, billed=billed, at=ended_at)
-    await seams.change_bus.publish(tx, Change(org_id, TRIAL_ENDED, str(ended.id)))
+    await announce(tx, seams, TRIAL_ENDED, ended)

@@ -5,11 +5,11 @@ from datetime import datetime
 
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.subscriptions import lifecycle, store
 from nozle_server.subscriptions.model import Status, Subscription
+from nozle_server.workflows.announce import announce, announce_rights
 from nozle_server.workflows.change_plan import SUBSCRIPTION_UPDATED
 from nozle_server.workflows.start_subscription import begun, check_ending, schedule_start
 
@@ -27,6 +27,7 @@ async def move_start(
     await store.update(tx, changed)
     if changed.status is Status.PENDING:
         await schedule_start(tx, changed, now=now)
+        await announce_rights(tx, seams, changed)
     else:
         await begun(tx, seams, changed, version, now=now)
     return changed
@@ -42,5 +43,5 @@ async def use_version(
     if changed.status is Status.PENDING:
         changed = lifecycle.replanned(subscription, version, now)
     await store.update(tx, changed)
-    await seams.change_bus.publish(tx, Change(changed.org_id, SUBSCRIPTION_UPDATED, str(changed.id)))
+    await announce(tx, seams, SUBSCRIPTION_UPDATED, changed)
     return changed

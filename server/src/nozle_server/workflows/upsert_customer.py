@@ -12,9 +12,8 @@ from nozle_server.coupons import applied_store
 from nozle_server.credits.operations.grants import touch_accounts
 from nozle_server.customers import store as customers_store
 from nozle_server.customers.drafts import CustomerDraft, to_changes
-from nozle_server.customers.model import Customer
+from nozle_server.customers.model import Customer, CustomerChanges
 from nozle_server.customers.operations import upsert_customer
-from nozle_server.infra.change_bus import Change
 from nozle_server.infra.database import Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
@@ -22,9 +21,21 @@ from nozle_server.invoicing.store import InvoiceFilter
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.taxes.operations import set_customer_taxes
 from nozle_server.wallets import store as wallets_store
+from nozle_server.workflows.announce import announce_of_customer
 
 CUSTOMER_CREATED = "customer.created"
 CUSTOMER_UPDATED = "customer.updated"
+
+
+async def upsert_seed_customer(
+    tx: Tx, seams: Seams, *, org_id: UUID, changes: CustomerChanges, now: datetime
+) -> Customer:
+    """As `upsert_customer`, and tells of it."""
+    known = await customers_store.find(tx, org_id, changes.external_id)
+    customer = await upsert_customer(tx, org_id=org_id, changes=changes, now=now)
+    kind = CUSTOMER_CREATED if known is None else CUSTOMER_UPDATED
+    await announce_of_customer(tx, seams, kind, customer)
+    return customer
 
 
 async def upsert_core_customer(
@@ -45,7 +56,7 @@ async def upsert_core_customer(
     if draft.tax_codes is not UNSET:
         await set_customer_taxes(tx, org_id, customer.id, draft.tax_codes or ())
     kind = CUSTOMER_CREATED if before is None else CUSTOMER_UPDATED
-    await seams.change_bus.publish(tx, Change(org_id, kind, str(customer.id)))
+    await announce_of_customer(tx, seams, kind, customer)
     return customer
 
 

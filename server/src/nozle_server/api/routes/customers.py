@@ -19,12 +19,11 @@ from nozle_server.customers.drafts import (
     CustomerDraft,
 )
 from nozle_server.customers.model import Customer, CustomerChanges, CustomerFilter
-from nozle_server.customers.operations import upsert_customer
 from nozle_server.customers.queries import get_customer
 from nozle_server.identity.queries import get_organization
 from nozle_server.taxes.queries import taxes_of_customers
 from nozle_server.workflows.delete_customer import delete_customer
-from nozle_server.workflows.upsert_customer import upsert_core_customer
+from nozle_server.workflows.upsert_customer import upsert_core_customer, upsert_seed_customer
 
 
 class CustomerBody(msgspec.Struct):
@@ -65,7 +64,9 @@ async def upsert(call: Call) -> object:
     body: CustomerBody = call.body
     given = {name: value for name in ("name", "email") if (value := getattr(body, name)) is not None}
     changes = CustomerChanges(parse_id(body.external_id, "external_id"), given)
-    customer = await upsert_customer(call.tx, org_id=call.org_id, changes=changes, now=call.now)
+    customer = await upsert_seed_customer(
+        call.tx, call.services.seams, org_id=call.org_id, changes=changes, now=call.now
+    )
     return {"external_id": customer.external_id, "name": customer.name, "email": customer.email}
 
 

@@ -23,6 +23,7 @@ from nozle_server.api.routes import (
     credit_transfers,
     credit_watching,
     credits,
+    customer_entitlements,
     customer_sessions,
     customer_usage,
     customers,
@@ -65,6 +66,7 @@ from nozle_server.api.routes import (
 # the payment, then what is sold.
 ENDPOINTS: tuple[Endpoint, ...] = (
     *entitlements.ENDPOINTS,
+    *customer_entitlements.ENDPOINTS,
     *realtime.ENDPOINTS,
     *credits.ENDPOINTS,
     *credit_grants.ENDPOINTS,

@@ -12,6 +12,7 @@ import pytest
 from chaos.auditor import audit
 from chaos.clients import Client
 from chaos.harness import Installation, Launcher, Merchant, installed
+from chaos.processes import beside
 from databases import with_database
 
 NewDatabase = Callable[[], Awaitable[str]]
@@ -61,6 +62,13 @@ async def installation(shared_installation: Installation) -> AsyncIterator[Insta
     yield shared_installation
     await audit(shared_installation)
     shared_installation.merchants.clear()
+
+
+@pytest.fixture
+async def urls(installation: Installation) -> AsyncIterator[list[str]]:
+    """Of four servers on one database."""
+    async with beside(installation, more=2) as urls:
+        yield urls
 
 
 @pytest.fixture

@@ -190,10 +190,17 @@ async def test_a_publishable_key_sees_no_costs(world: World) -> None:
         "revenue_per_use_cents",
         "margin_per_use_cents",
         "min_margin_percent",
+        "margin_percent",
+        "margin_level",
+        "margin_enforcement_mode",
+        "economics",
+        "policy",
     }
-    assert theirs["margin_per_use_cents"] is None
+    assert theirs["margin_per_use_cents"] is theirs["economics"] is theirs["policy"] is None
     await world.settings(show_margin_to_publishable_keys=True)
-    assert (await world.call("GET", target, key=world.publishable)).json == mine
+    shown = (await world.call("GET", target, key=world.publishable)).json
+    assert shown == mine
+    assert shown["economics"]["estimated_margin_percent"] == "50"
 
 
 @pytest.mark.parametrize(

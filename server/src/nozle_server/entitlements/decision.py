@@ -3,12 +3,12 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from nozle_server.core.rounding import EXACT, divide
+from nozle_server.catalog.charge_models import Dynamic
+from nozle_server.core.rounding import EXACT
 from nozle_server.entitlements.model import Decision, Facts, PlanRight, Reason, SubscriptionFacts
+from nozle_server.entitlements.policy import Gap, Ruling, UnitEconomics, choose, judge
 from nozle_server.rating.rate import marginal_price_cents
 from nozle_server.subscriptions.model import Status
-
-_HUNDRED = Decimal(100)
 
 
 def decide(facts: Facts) -> Decision:
@@ -53,14 +53,39 @@ def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:
         if price
         else Decimal(0)
     )
-    floor = facts.min_margin_percent if right.min_margin_percent is None else right.min_margin_percent
-    decision = replace(
-        decision,
-        cost_per_use_cents=facts.cost_per_use_cents,
-        revenue_per_use_cents=revenue,
-        min_margin_percent=floor,
+    decision = replace(decision, cost_per_use_cents=facts.cost_per_use_cents, revenue_per_use_cents=revenue)
+    policy = choose(
+        facts.policies,
+        plan_id=subscription.plan_id,
+        entitled_percent=right.min_margin_percent,
+        default_percent=facts.min_margin_percent,
     )
-    return _against_floor(decision, facts.margin_enforcement)
+    if policy is None:
+        return decision
+    verdict = judge(policy, _economics(subscription, facts, revenue), facts.margin_enforcement)
+    if verdict.ruling is Ruling.DENY and decision.allowed:
+        # What is denied already keeps its reason.
+        return replace(decision, allowed=False, reason=Reason.MARGIN_BELOW_MINIMUM, margin=verdict)
+    return replace(decision, margin=verdict)
+
+
+def _economics(subscription: SubscriptionFacts, facts: Facts, revenue: Decimal) -> UnitEconomics:
+    price = subscription.price
+    revenue_gap = None
+    if price is None:  # a fee may well pay for it, but no single use does
+        revenue_gap = Gap.NO_PRICE
+    elif isinstance(price, Dynamic):
+        revenue_gap = Gap.PRICED_BY_EVENTS
+    return UnitEconomics(
+        currency=subscription.currency,
+        cost_cents=facts.cost_per_use_cents,
+        revenue_cents=revenue,
+        calculated_at=facts.now,
+        cost_gap=facts.cost_gap,
+        revenue_gap=revenue_gap,
+        plan_version_id=subscription.plan_version_id if price else None,
+        cost_model_id=facts.cost_model_id,
+    )
 
 
 def _against_limit(right: PlanRight, used: Decimal) -> Decision:
@@ -73,15 +98,3 @@ def _against_limit(right: PlanRight, used: Decimal) -> Decision:
     if right.overage:
         return Decision(True, Reason.OVERAGE, used=used, limit=right.limit, remaining=remaining, overage=True)
     return Decision(False, Reason.LIMIT_EXCEEDED, used=used, limit=right.limit, remaining=remaining)
-
-
-def _against_floor(decision: Decision, enforcement: str) -> Decision:
-    """A margin below its floor denies only where the organization said so (contract Decision 20)."""
-    floor, revenue = decision.min_margin_percent, decision.revenue_per_use_cents
-    if floor is None or not revenue or enforcement == "observe":
-        return decision
-    if divide(EXACT.multiply(decision.margin_per_use_cents, _HUNDRED), revenue) >= floor:
-        return decision
-    if enforcement == "deny" and decision.allowed:
-        return replace(decision, allowed=False, reason=Reason.MARGIN_BELOW_MINIMUM)
-    return replace(decision, warnings=("margin_below_minimum",))

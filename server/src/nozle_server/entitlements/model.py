@@ -1,12 +1,14 @@
 """The question of `can()`, the facts it is decided from, and the decision."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from uuid import UUID
 
 from nozle_server.catalog.charge_models import ChargeModel
 from nozle_server.core.rounding import EXACT
+from nozle_server.entitlements.policy import NO_POLICIES, Gap, Policies, Verdict
 from nozle_server.subscriptions.model import Status
 
 
@@ -52,6 +54,8 @@ class SubscriptionFacts:
     priced_units: Decimal
     currency: str
     cancelled: bool = False
+    plan_id: UUID | None = None
+    plan_version_id: UUID | None = None
 
     def is_active_at(self, now: datetime) -> bool:
         return (
@@ -63,18 +67,23 @@ class SubscriptionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A snapshot of all that the decision depends on."""
+    """A snapshot of all that the decision depends on. `min_margin_percent` and `margin_enforcement` are the organization's
+    settings; `cost_gap` is why the cost of a use is not known, and `cost_model_id` whose it is."""
 
     now: datetime
     subscriptions: tuple[SubscriptionFacts, ...] = ()
     cost_per_use_cents: Decimal = Decimal(0)
     min_margin_percent: Decimal | None = None
     margin_enforcement: str = "observe"
+    policies: Policies = NO_POLICIES
+    cost_gap: Gap | None = None
+    cost_model_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer. Amounts are cents a unit; `limit` and `remaining` None mean without cap."""
+    """The answer. Amounts are cents a unit; `limit` and `remaining` None mean without cap. `margin` is what the margin
+    policy in force said; None: none is."""
 
     allowed: bool
     reason: Reason
@@ -84,8 +93,7 @@ class Decision:
     overage: bool = False
     cost_per_use_cents: Decimal = Decimal(0)
     revenue_per_use_cents: Decimal = Decimal(0)
-    min_margin_percent: Decimal | None = None
-    warnings: tuple[str, ...] = field(default=())
+    margin: Verdict | None = None
 
     @property
     def margin_per_use_cents(self) -> Decimal:

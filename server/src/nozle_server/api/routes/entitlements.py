@@ -1,16 +1,30 @@
 """`can()`: may this customer do this now?"""
 
+from decimal import Decimal
+
 import msgspec
 
 from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Scope
 from nozle_server.api.shapes import BOOLEAN, NUMBER, STRING, optional, shape
 from nozle_server.api.strict_json import read_json
 from nozle_server.core.errors import InvalidInput, NozleError
+from nozle_server.core.ids import to_text
+from nozle_server.core.numbers import to_plain
 from nozle_server.core.text import parse_id
-from nozle_server.entitlements.model import Decision
+from nozle_server.entitlements.model import Decision, Reason
+from nozle_server.entitlements.policy import Ruling, Verdict
 from nozle_server.entitlements.queries import Question, can
 
 MAX_METADATA_BYTES = 4096
+ECONOMICS_INCLUDE = ("marginal_price", "unit_cost")
+ECONOMICS_EXCLUDE = (
+    "subscription_fees",
+    "flat_amounts",
+    "minimum_commitments",
+    "coupons",
+    "credits",
+    "taxes",
+)
 
 
 class CanQuery(msgspec.Struct):
@@ -55,11 +69,69 @@ def decision_json(decision: Decision, *, may_see_margin: bool) -> dict[str, obje
         "revenue_per_use_cents": decision.revenue_per_use_cents if may_see_margin else None,
         "margin_per_use_cents": decision.margin_per_use_cents if may_see_margin else None,
     }
-    if decision.min_margin_percent is not None:
-        answer["min_margin_percent"] = decision.min_margin_percent if may_see_margin else None
-    if decision.warnings and may_see_margin:
-        answer["warning"] = decision.warnings[0]
+    if decision.margin is not None:
+        answer.update(_margin_json(decision.margin) if may_see_margin else _HIDDEN_MARGIN)
     return answer
+
+
+def _margin_json(margin: Verdict) -> dict[str, object]:
+    """What the policy in force says (contract 1.7 and 4.7); there only where one is in force."""
+    policy, economics = margin.policy, margin.economics
+    shown: dict[str, object] = {
+        "min_margin_percent": policy.minimum_margin_percent,
+        "margin_percent": economics.margin_percent,
+        "margin_level": margin.level,
+        "margin_enforcement_mode": margin.mode,
+        "warning": Reason.MARGIN_BELOW_MINIMUM if margin.ruling is Ruling.WARN else None,
+        "economics": {
+            "status": economics.status,
+            "currency": economics.currency,
+            "estimated_incremental_cost": _text(None if economics.cost_gap else economics.cost_cents),
+            "estimated_incremental_revenue": _text(
+                None if economics.revenue_gap else economics.revenue_cents
+            ),
+            "estimated_incremental_margin": _text(economics.margin_cents),
+            "estimated_margin_percent": _text(economics.margin_percent),
+            "rule_version_ids": [
+                to_text(prefix, one)
+                for prefix, one in (("cm", economics.cost_model_id), ("pv", economics.plan_version_id))
+                if one is not None
+            ],
+            "includes": ECONOMICS_INCLUDE,
+            "excludes": ECONOMICS_EXCLUDE,
+            "reason": economics.gap,
+            "calculated_at": economics.calculated_at,
+        },
+        "policy": {
+            "version_id": None if policy.version_id is None else to_text("mp", policy.version_id),
+            "mode": margin.mode,
+            "on_unavailable": policy.on_unavailable,
+            "minimum_margin_amount": policy.minimum_margin_amount,
+            "minimum_margin_percent": policy.minimum_margin_percent,
+            "maximum_estimated_cost": policy.maximum_estimated_cost,
+            "maximum_snapshot_age_seconds": policy.maximum_snapshot_age_seconds,
+            "decision": margin.ruling,
+            "reason": margin.reason,
+        },
+    }
+    return shown
+
+
+_HIDDEN_MARGIN = dict.fromkeys(
+    (
+        "min_margin_percent",
+        "margin_percent",
+        "margin_level",
+        "margin_enforcement_mode",
+        "warning",
+        "economics",
+        "policy",
+    )
+)
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else to_plain(value)
 
 
 def _metadata(text: str | None) -> dict[str, str]:
@@ -90,7 +162,10 @@ ENDPOINTS = (
         description=(
             "`feature` is a feature's code, else a billable metric's. A denial is a 200 with `allowed: false` and a"
             " `reason`, also for an unknown customer or feature. `limit: null` means unlimited. Cost, revenue and margin are"
-            " null for publishable keys unless the organization shows them."
+            " null for publishable keys unless the organization shows them. Where a margin policy is in force, `economics`"
+            " says what the next use is estimated to cost and earn (cents, as exact decimal strings; null and a `reason` where"
+            " that is not known), and `policy` what the policy makes of it. A use that earns too little is denied only in mode"
+            " `deny`; in mode `warn` there is a `warning`."
         ),
         tag="Entitlements",
         query=CanQuery,
@@ -125,6 +200,37 @@ ENDPOINTS = (
                 "revenue_per_use_cents": 0.5,
                 "margin_per_use_cents": 0.38,
                 "min_margin_percent": 25,
+                "margin_percent": 76,
+                "margin_level": "healthy",
+                "margin_enforcement_mode": "deny",
+                "warning": None,
+                "economics": {
+                    "status": "estimated",
+                    "currency": "USD",
+                    "estimated_incremental_cost": "0.12",
+                    "estimated_incremental_revenue": "0.5",
+                    "estimated_incremental_margin": "0.38",
+                    "estimated_margin_percent": "76",
+                    "rule_version_ids": [
+                        "cm_019a2f6c8b7e7c3a9d1e5f4a3b2c1d0e",
+                        "pv_019a2f6d1c2b7d4e8f9a0b1c2d3e4f5a",
+                    ],
+                    "includes": ECONOMICS_INCLUDE,
+                    "excludes": ECONOMICS_EXCLUDE,
+                    "reason": None,
+                    "calculated_at": "2026-01-15T10:30:00Z",
+                },
+                "policy": {
+                    "version_id": "mp_019a2f6e0a1b7c2d9e3f4a5b6c7d8e9f",
+                    "mode": "deny",
+                    "on_unavailable": "allow",
+                    "minimum_margin_amount": None,
+                    "minimum_margin_percent": 25,
+                    "maximum_estimated_cost": None,
+                    "maximum_snapshot_age_seconds": None,
+                    "decision": "allow",
+                    "reason": "meets_minimum",
+                },
             }
         ),
     ),

@@ -18,12 +18,11 @@ from nozle_server.catalog import plan_store
 from nozle_server.core.clock import Clock, SystemClock
 from nozle_server.core.errors import Unavailable
 from nozle_server.costs import store as costs_store
-from nozle_server.costs.queries import AverageCosts
 from nozle_server.credits.account_lanes import LANES
 from nozle_server.credits.group_commit import GroupCommit
+from nozle_server.entitlements.economics import Economics
 from nozle_server.entitlements.news import CACHES_RELOADED
-from nozle_server.entitlements.price_position import PricePositions
-from nozle_server.entitlements.queries import Economics
+from nozle_server.entitlements.snapshots import Snapshots
 from nozle_server.identity.key_cache import KeyCache
 from nozle_server.infra import job_queue
 from nozle_server.infra.change_bus import Change, PostgresChangeBus
@@ -71,6 +70,7 @@ class Services:
     metrics: Metrics
     seams: Seams
     economics: Economics
+    snapshots: Snapshots
     bus: PostgresChangeBus
     group_commit: GroupCommit
     realtime: Hub
@@ -96,6 +96,7 @@ class Services:
         """Drop this process's caches."""
         self.keys.forget_all()
         self.economics.forget_all()
+        self.snapshots.forget_all()
         self.group_commit.forget_all()
         plan_store.forget_decoded()
         costs_store.forget_decoded()
@@ -105,7 +106,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
     """The services over a database, with the PostgreSQL adapters of all seams."""
     bus = PostgresChangeBus(database)
     seams = Seams(PostgresEventLog(), PostgresUsageStore(), bus)
-    economics = Economics(AverageCosts(), PricePositions(), seams.usage_store)
+    economics = Economics(database, seams.usage_store)
     return Services(
         database=database,
         settings=settings,
@@ -114,6 +115,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
         metrics=Metrics(),
         seams=seams,
         economics=economics,
+        snapshots=Snapshots(database, bus),
         bus=bus,
         group_commit=GroupCommit(database.reserve, bus),
         realtime=Hub(database, economics, bus, clock, settings.centrifugo_token_hmac_secret),

@@ -3,12 +3,14 @@
 The key comes from that header only; a query value or a cookie would end up in logs and browsers.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nozle_server.api.endpoint import Call, Endpoint, Scope
 from nozle_server.api.errors import Down
 from nozle_server.api.incoming import Incoming
 from nozle_server.core.errors import InvalidInput, NotAllowed, NotAuthenticated, NotFound, Unavailable
+from nozle_server.core.standing import Standing
 from nozle_server.customers.queries import get_customer
 from nozle_server.identity.customer_sessions import require_session, session_required
 from nozle_server.identity.key_cache import KeyCache
@@ -24,13 +26,29 @@ async def authenticate(endpoint: Endpoint, incoming: Incoming, keys: KeyCache) -
     """
     if endpoint.scope is Scope.PUBLIC:
         return None
-    key_text = _bearer(incoming)
+    key_text = _bearer(incoming.headers)
     principal = await _find(endpoint, keys, key_text) if key_text else None
     if principal is None:
         raise NotAuthenticated("invalid api key")
     if principal.kind is KeyKind.PUBLISHABLE:
         _check_publishable(endpoint, principal)
     return principal
+
+
+def needs_customer_session(call: Call) -> bool:
+    """Whether `check_customer_session` has something to check."""
+    return (
+        call.endpoint.customer_data is not None
+        and call._principal is not None
+        and call.principal.kind is KeyKind.PUBLISHABLE
+        and (call.principal.publishable_key_access == "customer_session" or SESSION_HEADER in call.headers)
+    )
+
+
+def find_key_standing(call: Call, keys: KeyCache) -> Standing | None:
+    """Stands while the call's key speaks for whom it spoke now; None where that is not known."""
+    key_text = _bearer(call.headers)
+    return keys.standing_of(key_text) if key_text else None
 
 
 async def check_customer_session(call: Call) -> None:
@@ -65,8 +83,8 @@ def _external_id(call: Call, where: str, name: str) -> str:
     return getattr(call.query if where == "query" else call.body, name, None) or ""
 
 
-def _bearer(incoming: Incoming) -> str | None:
-    scheme, _, token = incoming.headers.get("authorization", "").partition(" ")
+def _bearer(headers: Mapping[str, str]) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else None
 
 

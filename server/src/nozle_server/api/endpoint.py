@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from nozle_server.api.answer import Validity
 from nozle_server.core.fields import Amount
 from nozle_server.identity.customer_sessions import session_required
 from nozle_server.identity.model import CustomerSession, Principal
@@ -197,12 +198,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer with a status, headers or bytes of its own."""
+    """An answer with a status, headers or bytes of its own, or with a `validity` for which it may be given again."""
 
     body: object = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     raw: bytes | None = None
+    validity: Validity | None = None
 
 
 Handler = Callable[[Call], Awaitable[object]]

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from nozle_server.api.answer import Answer, from_error
-from nozle_server.api.auth import authenticate, check_customer_session
+from nozle_server.api.answer import Answer, Validity, from_error
+from nozle_server.api.auth import (
+    authenticate,
+    check_customer_session,
+    find_key_standing,
+    needs_customer_session,
+)
 from nozle_server.api.body import read_body
 from nozle_server.api.endpoint import Call, Endpoint, Mount, Reply
 from nozle_server.api.errors import Unreadable
@@ -90,8 +95,29 @@ class Pipeline:
                 return await self._in_database(call)
         if endpoint.transaction:
             return await self._in_database(call)
+        if needs_customer_session(call):
+            await self._check_session(call)
         answer = self._encode(await endpoint.handler(call))
+        if answer.validity is not None:
+            answer = answer._replace(validity=self._validity(call, answer.validity))
         return self._tell(answer, replayed=answer.headers is REPLAYED)
+
+    async def _check_session(self, call: Call) -> None:
+        """Before a handler that has no transaction, so in none of its own: its connection is given back."""
+        try:
+            async with asyncio.timeout(DEADLINE_S), self._services.database.connection() as call._tx:
+                await check_customer_session(call)
+        except TimeoutError:
+            raise Unavailable("the database takes too long, try again", code="database_unavailable") from None
+        finally:
+            call._tx = None
+
+    def _validity(self, call: Call, validity: Validity) -> Validity | None:
+        """What the handler says, while the key is as good as it was; sessions are asked for each time."""
+        key = find_key_standing(call, self._services.keys)
+        if key is None or call._session is not None:
+            return None
+        return Validity((*validity.standings, key), validity.ends_at)
 
     async def _in_database(self, call: Call) -> Answer:
         database = self._services.database
@@ -161,7 +187,9 @@ class Pipeline:
         if not isinstance(result, Reply):
             return Answer(self._endpoint.status, json.dumps(result), media_type=media_type)
         body = result.raw if result.raw is not None else json.dumps(result.body)
-        return Answer(result.status or self._endpoint.status, body, result.headers, media_type)
+        return Answer(
+            result.status or self._endpoint.status, body, result.headers, media_type, result.validity
+        )
 
 
 def _customers(call: Call) -> list[str]:

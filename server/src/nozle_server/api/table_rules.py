@@ -28,7 +28,8 @@ def check_table(endpoints: Sequence[Endpoint]) -> None:
         assert endpoint.idempotent or not (
             endpoint.key_required or endpoint.tells_replay or endpoint.ledger
         ), f"{name}: takes no keys"
-        assert endpoint.transaction or not endpoint.customer_data, f"{name}: needs a transaction"
+        by_handler = endpoint.customer_data is not None and endpoint.customer_data.where == "handler"
+        assert endpoint.transaction or not by_handler, f"{name}: needs a transaction"
         assert endpoint.own_claims == (endpoint.idempotent and not endpoint.transaction), (
             f"{name}: either the edge writes keys and answers, in its transaction, or the handler does"
         )

@@ -1,13 +1,11 @@
-"""What `can()` says of everything that a customer has.
-
-`_decide` is the one place that asks `can()`: another way to decide, from a snapshot, changes it alone.
-"""
+"""What `can()` says of everything that a customer has."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from nozle_server.entitlements import overview_store
+from nozle_server.entitlements.economics import Economics
 from nozle_server.entitlements.model import Decision
 from nozle_server.entitlements.overview import (
     CustomerEntitlements,
@@ -17,7 +15,8 @@ from nozle_server.entitlements.overview import (
     codes_of,
     valid_until,
 )
-from nozle_server.entitlements.queries import Economics, Question, can
+from nozle_server.entitlements.queries import Question, decide_question
+from nozle_server.entitlements.snapshot_store import read_customer, read_organization
 from nozle_server.infra.database import Tx
 
 NO_CODE = ""
@@ -41,8 +40,14 @@ async def decide_all(
     """
     holders = await overview_store.read_holders(tx, org_id, customer, subscription)
 
+    snapshot = await read_customer(tx, await read_organization(tx, org_id), customer)
+
     async def decide(code: str, of: str | None = subscription) -> Decision:
-        return await _decide(tx, economics, org_id, Question(customer, code, {}, of), with_costs, real_now)
+        question = Question(customer, code, {}, of)
+        decided = await decide_question(
+            snapshot, economics, question, with_costs=with_costs, real_now=real_now
+        )
+        return decided.decision
 
     features = []
     for code in codes_of(holders, now):
@@ -63,14 +68,6 @@ async def decide_all(
         tuple(features),
         await decide(NO_CODE),
         valid_until(holders, now, metered=False),
-    )
-
-
-async def _decide(
-    tx: Tx, economics: Economics, org_id: UUID, question: Question, with_costs: bool, real_now: datetime
-) -> Decision:
-    return await can(
-        tx, economics, org_id=org_id, question=question, with_costs=with_costs, real_now=real_now
     )
 
 

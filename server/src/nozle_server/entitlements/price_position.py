@@ -1,15 +1,11 @@
 """How far a price has been used: where in its tiers the next unit falls.
 
 A charge with filters prices each filter's usage on its own, which the metric's counter cannot tell apart. So that
-usage is read from the events, and kept for a few seconds: it places an estimate, not a limit.
+usage is read from the events, and kept for a few seconds (`economics.py`): it places an estimate, not a limit.
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
-from uuid import UUID
 
 from nozle_server.catalog import metric_store
 from nozle_server.catalog.charge_models import Standard
@@ -20,55 +16,33 @@ from nozle_server.rating.filters import conditions, in_order_of_match, prices_pa
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription
 
-KEPT_S = 5.0
-KEPT_AT_MOST = 10_000
 
-
-class PricePositions:
-    """Usage by price, a few seconds old at most; bounded, and emptied by `forget_all`."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._known: dict[tuple[UUID, UUID, UUID | None, datetime], tuple[float, Decimal]] = {}
-
-    async def get(
-        self,
-        tx: Tx,
-        usage_store: UsageStore,
-        *,
-        subscription: Subscription,
-        charge: Charge,
-        matched: ChargeFilter | None,
-        window: Window,
-    ) -> Decimal:
-        """Usage in `window` of the events that `matched` prices (None: the charge's own price)."""
-        key = (subscription.id, charge.id, matched.id if matched else None, window.start)
-        known = self._known.get(key)
-        if known is not None and known[0] > self._monotonic():
-            return known[1]
-        metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
-        filters = in_order_of_match(charge.filters)
-        if metric.recurring:
-            chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
-            window = replace(window, earlier=chains.get(subscription.id, ()))
-        query = UsageQuery(
-            metric_id=charge.metric_id,
-            aggregation=metric.aggregation,
-            windows=(window,),
-            filters=tuple(conditions(one, metric) for one in filters),
-            recurring=metric.recurring,
-            unpaid=not prices_paid_usage(charge.filters),
-        )
-        index = filters.index(matched) if matched else None
-        rows = await usage_store.usage(tx, subscription.org_id, query)
-        units = next((row.units for row in rows if row.filter_index == index), Decimal(0))
-        if len(self._known) >= KEPT_AT_MOST:
-            self._known.clear()
-        self._known[key] = (self._monotonic() + KEPT_S, units)
-        return units
-
-    def forget_all(self) -> None:
-        self._known.clear()
+async def price_position(
+    tx: Tx,
+    usage_store: UsageStore,
+    *,
+    subscription: Subscription,
+    charge: Charge,
+    matched: ChargeFilter | None,
+    window: Window,
+) -> Decimal:
+    """Usage in `window` of the events that `matched` prices (None: the charge's own price)."""
+    metric = await metric_store.get_metric_by_id(tx, subscription.org_id, charge.metric_id)
+    filters = in_order_of_match(charge.filters)
+    if metric.recurring:
+        chains = await subscriptions_store.chains(tx, subscription.org_id, [subscription.id])
+        window = replace(window, earlier=chains.get(subscription.id, ()))
+    query = UsageQuery(
+        metric_id=charge.metric_id,
+        aggregation=metric.aggregation,
+        windows=(window,),
+        filters=tuple(conditions(one, metric) for one in filters),
+        recurring=metric.recurring,
+        unpaid=not prices_paid_usage(charge.filters),
+    )
+    index = filters.index(matched) if matched else None
+    rows = await usage_store.usage(tx, subscription.org_id, query)
+    return next((row.units for row in rows if row.filter_index == index), Decimal(0))
 
 
 def depends_on_filters(charge: Charge) -> bool:

@@ -1,25 +1,34 @@
-"""`can()`: gather the facts, then decide."""
+"""`can()`: take a snapshot, complete it with unit economics, then decide."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from nozle_server.catalog import plan_store
-from nozle_server.catalog.model import Charge, PlanVersion
+from nozle_server.catalog.model import Charge, ChargeFilter
 from nozle_server.core.rounding import EXACT
-from nozle_server.costs import queries as costs
-from nozle_server.entitlements import store
+from nozle_server.core.standing import Standing
 from nozle_server.entitlements.decision import decide
+from nozle_server.entitlements.economics import Economics, Wanted, unit_cost_cents
 from nozle_server.entitlements.model import Decision, Facts, PlanRight, SubscriptionFacts
-from nozle_server.entitlements.price_position import PricePositions, depends_on_filters
-from nozle_server.entitlements.store import Asked, AskedSubscription
-from nozle_server.infra.database import Tx
-from nozle_server.infra.usage_store import UsageStore, Window
+from nozle_server.entitlements.price_position import depends_on_filters
+from nozle_server.entitlements.snapshot import (
+    CustomerSnapshot,
+    FeatureFacts,
+    MetricFacts,
+    OrganizationSnapshot,
+    SubscriptionSnapshot,
+)
+from nozle_server.entitlements.snapshots import Snapshots
+from nozle_server.infra.usage_store import Window
 from nozle_server.metering.quantity import rounded
 from nozle_server.rating.filters import best_match
 from nozle_server.subscriptions.model import Subscription
+
+_ZERO = Decimal(0)
+_NOTHING: Mapping[Any, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,107 +45,176 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Economics:
-    """What unit economics are read from; the caches in it are a few seconds old at most."""
+class Decided:
+    """A decision and how long it is the answer: while everything in `standings` stands, and before `ends_at`, the instant
+    at which time alone may change it (None: it will not)."""
 
-    averages: costs.AverageCosts
-    positions: PricePositions
-    usage_store: UsageStore
-
-    def forget_all(self) -> None:
-        self.averages.forget_all()
-        self.positions.forget_all()
+    decision: Decision
+    standings: tuple[Standing, ...]
+    ends_at: datetime | None
 
 
 async def can(
-    tx: Tx,
+    snapshots: Snapshots,
     economics: Economics,
     *,
     org_id: UUID,
     question: Question,
     with_costs: bool,
     real_now: datetime,
-) -> Decision:
-    """Decide a question at the organization's time, which is read with the facts.
+) -> Decided:
+    """Decide a question at the organization's time.
 
     `with_costs` False leaves unit economics out for callers who may not see them, unless a margin floor is enforced
-    and needs them.
+    and needs them. Unavailable when it cannot be told.
     """
-    asked = await store.read(
-        tx, org_id, customer=question.customer, code=question.feature, subscription=question.subscription
-    )
-    now = asked.test_now or real_now
-    needed = economics if with_costs or asked.margin_enforcement == "deny" else None
-    subscriptions = tuple(
-        [await _subscription_facts(tx, needed, asked, one, question, now) for one in asked.subscriptions]
-    )
-    cost = Decimal(0)
-    if needed and asked.metric_id and asked.cost_model_ids:
-        cost = await costs.unit_cost_cents(
-            tx,
-            needed.averages,
-            org_id=org_id,
-            metric_id=asked.metric_id,
-            cost_model_ids=asked.cost_model_ids,
-            model=question.metadata.get("model"),
-            now=now,
-        )
-    return decide(
-        Facts(
-            now=now,
-            subscriptions=subscriptions,
-            cost_per_use_cents=cost,
-            min_margin_percent=asked.min_margin_percent,
-            margin_enforcement=asked.margin_enforcement,
-        )
-    )
+    snapshot = await snapshots.get(org_id, question.customer)
+    decided = await decide_question(snapshot, economics, question, with_costs=with_costs, real_now=real_now)
+    return Decided(decided.decision, (*decided.standings, snapshots.lease), decided.ends_at)
 
 
-async def _subscription_facts(
-    tx: Tx,
-    economics: Economics | None,
-    asked: Asked,
-    one: AskedSubscription,
+async def decide_question(
+    snapshot: CustomerSnapshot,
+    economics: Economics,
     question: Question,
+    *,
+    with_costs: bool,
+    real_now: datetime,
+) -> Decided:
+    """Decide a question by this snapshot; figures of unit economics that are not known are read."""
+    organization = snapshot.organization
+    now = organization.now(real_now)
+    needed = economics if with_costs or organization.margin_enforcement == "deny" else None
+    asked = _ask(snapshot, question, needed, now)
+    figures = [economics.peek(one) or await economics.get(one) for one in asked.wanted]
+    return Decided(
+        decide(
+            _facts(asked, {one.key: found.value for one, found in zip(asked.wanted, figures, strict=True)})
+        ),
+        (snapshot.standing, organization.standing, *(one.standing for one in figures)),
+        None if organization.test_now else _changes_at(asked),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedSubscription:
+    """A subscription that runs, with what its plan charges for what is asked for. `position` is how far that price has been
+    used, where its counter does not say so."""
+
+    snapshot: SubscriptionSnapshot
+    charge: Charge | None
+    matched: ChargeFilter | None
+    position: Wanted | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the question turned out to be about. `subscriptions` are those in question, of which those in `running` run."""
+
+    customer: CustomerSnapshot
+    feature: FeatureFacts | None
+    metric: MetricFacts | None
+    now: datetime
+    cost: Decimal | Wanted
+    subscriptions: tuple[SubscriptionSnapshot, ...]
+    running: Mapping[UUID, _AskedSubscription]
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """The figures that no snapshot holds."""
+        found = [one.position for one in self.running.values() if one.position is not None]
+        return [*found, self.cost] if isinstance(self.cost, Wanted) else found
+
+
+def _ask(
+    snapshot: CustomerSnapshot, question: Question, economics: Economics | None, now: datetime
+) -> _Asked:
+    organization = snapshot.organization
+    # A feature's code comes before a metric's (contract Decision 6).
+    feature = organization.features.get(question.feature)
+    metric_id = feature.metric_id if feature else organization.metric_ids.get(question.feature)
+    metric = organization.metrics[metric_id] if metric_id else None
+    subscriptions = snapshot.subscriptions
+    if question.subscription is not None:
+        subscriptions = tuple(
+            one for one in subscriptions if one.subscription.external_id == question.subscription
+        )
+    running = {
+        one.subscription.id: _asked_subscription(one, metric, question, economics, now)
+        for one in subscriptions
+        if one.subscription.is_active_at(now)
+    }
+    cost: Decimal | Wanted = _ZERO
+    if economics and metric and metric.cost_models:
+        cost = unit_cost_cents(organization.org_id, metric, model=question.metadata.get("model"), now=now)
+    return _Asked(snapshot, feature, metric, now, cost, subscriptions, running)
+
+
+def _asked_subscription(
+    one: SubscriptionSnapshot,
+    metric: MetricFacts | None,
+    question: Question,
+    economics: Economics | None,
     now: datetime,
+) -> _AskedSubscription:
+    charge = one.version.charge_for(metric.id) if metric else None
+    matched = best_match(charge.filters, question.metadata) if charge and charge.filters else None
+    position = None
+    if economics and charge and depends_on_filters(charge):
+        subscription = one.subscription
+        period = subscription.period_at(now, one.version.usage_interval)
+        window = Window(subscription.id, period.start, period.end)
+        position = economics.position(subscription, charge, matched, window)
+    return _AskedSubscription(one, charge, matched, position)
+
+
+def _facts(asked: _Asked, figures: Mapping[Hashable, Decimal]) -> Facts:
+    organization = asked.customer.organization
+    return Facts(
+        now=asked.now,
+        subscriptions=tuple([_subscription_facts(asked, one, figures) for one in asked.subscriptions]),
+        cost_per_use_cents=figures[asked.cost.key] if isinstance(asked.cost, Wanted) else asked.cost,
+        min_margin_percent=organization.min_margin_percent,
+        margin_enforcement=organization.margin_enforcement,
+    )
+
+
+def _subscription_facts(
+    asked: _Asked, one: SubscriptionSnapshot, figures: Mapping[Hashable, Decimal]
 ) -> SubscriptionFacts:
     subscription = one.subscription
-    version = await plan_store.get_plan_version(tx, subscription.org_id, subscription.plan_version_id)
-    charge = version.charge_for(asked.metric_id) if asked.metric_id else None
-    matched = best_match(charge.filters, question.metadata) if charge else None
-    used = rounded(_used(asked, one, version, now), *asked.rounding)
-    priced = rounded(_own(one, version, now), *asked.rounding)
-    if economics and charge and depends_on_filters(charge) and subscription.is_active_at(now):
-        period = subscription.period_at(now, version.usage_interval)
-        priced = await economics.positions.get(
-            tx,
-            economics.usage_store,
-            subscription=subscription,
-            charge=charge,
-            matched=matched,
-            window=Window(subscription.id, period.start, period.end),
-        )
+    running = asked.running.get(subscription.id)
+    right = price = None
+    used = priced = _ZERO
+    if running is not None:
+        right = _right(asked, running)
+        price = running.matched or running.charge
+        if asked.metric is not None:
+            used = rounded(_used(asked, one), *asked.metric.rounding)
+            priced = rounded(_own(asked, one), *asked.metric.rounding)
+        if running.position is not None:
+            priced = figures[running.position.key]
     return SubscriptionFacts(
         status=subscription.status,
         started_at=subscription.started_at,
         ends_at=subscription.terminated_at or subscription.ending_at,
-        right=_right(asked, one, charge),
+        right=right,
         used=used,
-        price=matched.model if matched else charge.model if charge else None,
+        price=price.model if price else None,
         priced_units=priced,
-        currency=version.currency,
+        currency=one.version.currency,
         cancelled=subscription.canceled_at is not None,
     )
 
 
-def _right(asked: Asked, one: AskedSubscription, charge: Charge | None) -> PlanRight | None:
-    if asked.feature_id is None:
+def _right(asked: _Asked, one: _AskedSubscription) -> PlanRight | None:
+    if asked.feature is None:
         # A metric's own code: present in the plan's charges means unlimited (contract Decision 12).
-        return PlanRight(metered=True) if charge is not None else None
-    privileges = one.privileges
+        return PlanRight(metered=True) if one.charge is not None else None
+    privileges = privileges_of(asked.customer.organization, one.snapshot, asked.feature.id)
     if privileges is None:
         return None
-    if asked.metric_id is None:
+    if asked.metric is None:
         return PlanRight(metered=False)
     return PlanRight(
         metered=True,
@@ -146,23 +224,37 @@ def _right(asked: Asked, one: AskedSubscription, charge: Charge | None) -> PlanR
     )
 
 
-def _used(asked: Asked, one: AskedSubscription, version: PlanVersion, now: datetime) -> Decimal:
+def privileges_of(
+    organization: OrganizationSnapshot, one: SubscriptionSnapshot, feature_id: UUID
+) -> Mapping[str, Any] | None:
+    """What a subscription may do with a feature: its plan's privileges, changed by its own; None: it does not have it."""
+    of_plan = organization.entitlements.get(one.subscription.plan_id, _NOTHING).get(feature_id)
+    own = one.overrides.get(feature_id)
+    if own is None:
+        return of_plan
+    return None if own.removed else {**(of_plan or _NOTHING), **own.privileges}
+
+
+def _used(asked: _Asked, one: SubscriptionSnapshot) -> Decimal:
     """Usage in the period that runs. Where a change of plan began it in the midst of a billing period, what the plans
     before used of that counts too: an upgrade raises a limit and does not hand it out anew."""
-    subscription = one.subscription
-    used = _own(one, version, now)
-    start = _period_start(subscription, version, now)
-    if one.carried is not None or start is None or start != subscription.started_at:
+    metric, subscription = asked.metric, one.subscription
+    assert metric is not None
+    used = _own(asked, one)
+    if metric.recurring or subscription.previous_subscription_id is None:
         return used
-    began = subscription.calendar(version.usage_interval).period_at(start).start
-    for before in _chain(asked, subscription):
-        for counter_start, units in before.counters:
+    start = _period_start(one, asked.now)
+    if start is None or start != subscription.started_at:
+        return used
+    began = subscription.calendar(one.version.usage_interval).period_at(start).start
+    for before in _chain(asked.subscriptions, subscription):
+        for counter_start, units in before.counters.get(metric.id, ()):
             if counter_start >= began:
-                used = _together(asked.aggregation, used, units)
+                used = _together(metric.aggregation, used, units)
     return used
 
 
-def _together(aggregation: str | None, used: Decimal, before: Decimal) -> Decimal:
+def _together(aggregation: str, used: Decimal, before: Decimal) -> Decimal:
     """Both parts of a period. Sums and counts add up. So do unique counts, which counters cannot tell apart: a value seen
     under both plans counts twice here (and once on each invoice)."""
     if aggregation == "max_agg":
@@ -172,9 +264,11 @@ def _together(aggregation: str | None, used: Decimal, before: Decimal) -> Decima
     return EXACT.add(used, before)
 
 
-def _chain(asked: Asked, subscription: Subscription) -> list[AskedSubscription]:
+def _chain(
+    subscriptions: Sequence[SubscriptionSnapshot], subscription: Subscription
+) -> list[SubscriptionSnapshot]:
     """The subscriptions that this one took the place of, the latest first."""
-    by_id = {one.subscription.id: one for one in asked.subscriptions}
+    by_id = {one.subscription.id: one for one in subscriptions}
     chain = []
     previous = subscription.previous_subscription_id
     while previous is not None and (before := by_id.get(previous)) is not None:
@@ -183,21 +277,42 @@ def _chain(asked: Asked, subscription: Subscription) -> list[AskedSubscription]:
     return chain
 
 
-def _own(one: AskedSubscription, version: PlanVersion, now: datetime) -> Decimal:
-    """Usage of this subscription alone."""
-    if one.carried is not None:
-        return one.carried if one.subscription.is_active_at(now) else Decimal(0)
-    start = _period_start(one.subscription, version, now)
-    return next((units for counter_start, units in one.counters if counter_start == start), Decimal(0))
+def _own(asked: _Asked, one: SubscriptionSnapshot) -> Decimal:
+    """Usage of this subscription alone; of a lasting quantity that of its chain, kept under the first of it."""
+    assert asked.metric is not None
+    if asked.metric.recurring:
+        first = (_chain(asked.subscriptions, one.subscription) or [one])[-1]
+        return first.lasting.get(asked.metric.id, _ZERO)
+    start = _period_start(one, asked.now)
+    for counter_start, units in one.counters.get(asked.metric.id, ()):
+        if counter_start == start:
+            return units
+    return _ZERO
 
 
-def _period_start(subscription: Subscription, version: PlanVersion, now: datetime) -> datetime | None:
+def _period_start(one: SubscriptionSnapshot, now: datetime) -> datetime | None:
     """Start of the period that runs at `now`, also when its billing run is still to come; None outside its life."""
+    subscription = one.subscription
     if subscription.current_period_start <= now < subscription.current_period_end:
         return subscription.current_period_start
     if not subscription.is_active_at(now):
         return None
-    return subscription.period_at(now, version.usage_interval).start
+    return subscription.period_at(now, one.version.usage_interval).start
+
+
+def _changes_at(asked: _Asked) -> datetime | None:
+    """The next instant at which a subscription starts or ends, or a period does."""
+    now, instants = asked.now, []
+    for one in asked.subscriptions:
+        subscription = one.subscription
+        instants += [
+            instant
+            for instant in (subscription.started_at, subscription.terminated_at, subscription.ending_at)
+            if instant is not None and instant > now
+        ]
+        if subscription.id in asked.running:
+            instants.append(subscription.period_at(now, one.version.usage_interval).end)
+    return min(instants, default=None)
 
 
 def _decimal(value: object) -> Decimal | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from nozle_server.core.standing import Standing
 from nozle_server.identity import store
 from nozle_server.identity.model import Principal
 from nozle_server.identity.tokens import KEY_PREFIXES, hash_secret
@@ -26,7 +27,7 @@ MAX_KEY_LENGTH = 200
 @dataclass(frozen=True, slots=True)
 class _Answer:
     principal: Principal | None
-    expires_at: float
+    standing: Standing
 
 
 class KeyCache:
@@ -51,11 +52,16 @@ class KeyCache:
             return None
         digest = hash_secret(key_text)
         answer = self._known.get(digest) or self._unknown.get(digest)
-        if answer is not None and answer.expires_at > self._monotonic():
+        if answer is not None and answer.standing.until > self._monotonic():
             principal = answer.principal
         else:
             principal = await self._load_once(digest)
         return principal if principal is not None and _prefix_fits(key_text, principal) else None
+
+    def standing_of(self, key_text: str) -> Standing | None:
+        """Stands while the key is known to speak for whom `find` has just said; moved on when it is looked up again."""
+        answer = self._known.get(hash_secret(key_text))
+        return answer.standing if answer is not None else None
 
     def last_known(self, key_text: str) -> Principal | None:
         """Whom the key spoke for when the database was last asked: only for telling that it is down."""
@@ -67,6 +73,8 @@ class KeyCache:
     def forget_all(self) -> None:
         """Distrust every cached answer: some key or organization has changed."""
         self._generation += 1
+        for answer in self._known.values():
+            answer.standing.fall()
         self._known.clear()
         self._unknown.clear()
         self._loading.clear()
@@ -90,18 +98,25 @@ class KeyCache:
             found = await store.find_principal(connection, digest)
         principal = found[1] if found is not None and hmac.compare_digest(found[0], digest) else None
         if generation == self._generation:
-            self._remember(digest, _Answer(principal, started + TTL_S))
+            self._remember(digest, principal, started + TTL_S)
         return principal
 
-    def _remember(self, digest: bytes, answer: _Answer) -> None:
-        if answer.principal is None:
-            self._known.pop(digest, None)
+    def _remember(self, digest: bytes, principal: Principal | None, until: float) -> None:
+        before = self._known.get(digest)
+        if before is not None and before.principal == principal:
+            before.standing.until = until
+            return
+        if before is not None:
+            before.standing.fall()
+            del self._known[digest]
+        answer = _Answer(principal, Standing(until))
+        if principal is None:
             self._last_known.pop(digest, None)
             _put(self._unknown, digest, answer)
         else:
             self._unknown.pop(digest, None)
             _put(self._known, digest, answer)
-            _put(self._last_known, digest, answer.principal)
+            _put(self._last_known, digest, principal)
 
 
 def _put(entries: dict[bytes, T], digest: bytes, value: T) -> None:

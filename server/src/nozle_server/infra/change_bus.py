@@ -4,12 +4,16 @@ A change is a row of the outbox, so it exists exactly when its transaction commi
 rows by a coalesced NOTIFY (`infra/wake_ups.py`), or within a second by looking. In the process that made it,
 a change arrives right after the commit, before the request is answered.
 
+A process that has not looked for a while cannot know what it missed: `PostgresChangeBus.lease` says until when copies may
+be trusted, and each look moves it on.
+
 Each process hears a change once. Changes of different transactions may arrive in another order than they
 committed: treat one as "look again", not as the new value.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -18,6 +22,7 @@ from weakref import WeakSet
 import asyncpg
 
 from nozle_server.core.ids import new_id
+from nozle_server.core.standing import Standing
 from nozle_server.infra.batch import later
 from nozle_server.infra.database import Database, Tx, prepare_connection, tell_after_commit
 from nozle_server.infra.subscription import Subscription
@@ -26,6 +31,9 @@ from nozle_server.infra.wake_ups import WakeUps
 CHANNEL = "nozle_changes"
 READ_LIMIT = 10_000
 """More news than this at once is told as a gap; so is more than this unread by a subscriber."""
+LEASE_S = 4.0
+"""How long after a look, by when it began, its news count as complete: the bound on what is stale in a process that hears
+nothing. A look comes every second, and a silent network is noticed within three."""
 REMEMBERED = 20_000
 """How many changes a process remembers to have heard, so as not to hear its own again from the outbox."""
 
@@ -67,13 +75,23 @@ class ChangeBus(Protocol):
     def subscribe(self) -> AsyncIterator[Change | Gap]:
         """Everything from now on, beginning with a Gap."""
 
+    def on_news(self, listener: Callable[[Change | Gap], None]) -> None:
+        """Call `listener` with everything at the very moment it is heard: of what this process commits, before anything
+        else runs. It must not raise or wait."""
+
+    @property
+    def lease(self) -> Standing:
+        """Stands while everything that was committed until a few seconds ago has been told."""
+
 
 class PostgresChangeBus:
     """The bus over the outbox table. `run` brings what other processes publish, and wakes them."""
 
     def __init__(self, database: Database) -> None:
         self._subscriptions: WeakSet[Subscription[Change | Gap]] = WeakSet()
+        self._listeners: list[Callable[[Change | Gap], None]] = []
         self._heard: OrderedDict[UUID, None] = OrderedDict()
+        self._lease = Standing(0.0)
         self._seen: str | None = None
         self._origin = new_id()
         self._wake_ups = WakeUps(database, CHANNEL)
@@ -102,6 +120,15 @@ class PostgresChangeBus:
         self._subscriptions.add(subscription)
         return subscription
 
+    def on_news(self, listener: Callable[[Change | Gap], None]) -> None:
+        """As `ChangeBus.on_news`."""
+        self._listeners.append(listener)
+
+    @property
+    def lease(self) -> Standing:
+        """As `ChangeBus.lease`; never stands where `run` does not."""
+        return self._lease
+
     async def run(self) -> None:
         """Hear the other processes, and wake them, until cancelled. Survives the loss of its connection."""
         await self._wake_ups.run(self._read, on_connect=self._connected)
@@ -126,8 +153,12 @@ class PostgresChangeBus:
         The snapshot of the last look can: a row is new exactly when its transaction was not visible in it.
         A long transaction makes the next looks start further back, but delays nobody's news. A snapshot of
         before a failover may mislead one look, and that one follows a gap. What this process wrote it has heard
-        of at the commit; where the outcome of a commit was in doubt, a gap was told.
+        of at the commit; where the outcome of a commit was in doubt, a gap was told. After a longer silence some of the
+        rows may be gone (retention), so that is a gap too.
         """
+        began = time.monotonic()
+        if began >= self._lease.until:
+            self._tell_gap()
         rows = await connection.fetch(
             """
             select look.snapshot, news.id, news.org_id, news.kind, news.subject, news.payload
@@ -145,10 +176,11 @@ class PostgresChangeBus:
         self._seen = rows[0]["snapshot"]
         if len(rows) > READ_LIMIT:
             self._tell_gap()
-            return
-        for row in rows:
-            if row["id"] is not None:
-                self._tell(row["id"], Change(row["org_id"], row["kind"], row["subject"], row["payload"]))
+        else:
+            for row in rows:
+                if row["id"] is not None:
+                    self._tell(row["id"], Change(row["org_id"], row["kind"], row["subject"], row["payload"]))
+        self._lease.until = began + LEASE_S
 
     def _tell(self, change_id: UUID, change: Change) -> None:
         """Tell every subscriber, unless this process has heard of it already."""
@@ -157,12 +189,17 @@ class PostgresChangeBus:
         self._heard[change_id] = None
         if len(self._heard) > REMEMBERED:
             self._heard.popitem(last=False)
+        for listener in self._listeners:
+            listener(change)
         for subscription in self._subscriptions:
             subscription.tell(change)
 
     def _tell_gap(self) -> None:
+        gap = Gap()
+        for listener in self._listeners:
+            listener(gap)
         for subscription in self._subscriptions:
-            subscription.tell(Gap())
+            subscription.tell(gap)
 
 
 async def write_publications(tx: Tx, origin: UUID, publications: Sequence[Publication]) -> None:

@@ -9,8 +9,10 @@ from datetime import datetime
 from uuid import UUID
 
 from nozle_server.core import json
+from nozle_server.entitlements.economics import Economics
 from nozle_server.entitlements.model import Decision
-from nozle_server.entitlements.queries import Economics, Question, can
+from nozle_server.entitlements.queries import Question, decide_question
+from nozle_server.entitlements.snapshot_store import read_customer, read_organization
 from nozle_server.infra.change_bus import Change, ChangeBus
 from nozle_server.infra.database import Tx
 from nozle_server.realtime import store
@@ -23,18 +25,14 @@ from nozle_server.realtime.store import Overview
 async def decide_features(
     tx: Tx, economics: Economics, *, org_id: UUID, customer: str, features: list[str], real_now: datetime
 ) -> dict[str, Decision]:
-    """The decision of `can()` for each feature, without unit economics."""
-    return {
-        feature: await can(
-            tx,
-            economics,
-            org_id=org_id,
-            question=Question(customer, feature, {}),
-            with_costs=False,
-            real_now=real_now,
-        )
-        for feature in features
-    }
+    """The decision of `can()` for each feature, without unit economics; on facts as `tx` sees them."""
+    snapshot = await read_customer(tx, await read_organization(tx, org_id), customer)
+    decided = {}
+    for feature in features:
+        question = Question(customer, feature, {})
+        one = await decide_question(snapshot, economics, question, with_costs=False, real_now=real_now)
+        decided[feature] = one.decision
+    return decided
 
 
 class Refreshed:

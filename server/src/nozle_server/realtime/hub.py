@@ -17,8 +17,8 @@ import structlog
 
 from nozle_server.core.clock import Clock
 from nozle_server.core.errors import Unavailable
+from nozle_server.entitlements.economics import Economics
 from nozle_server.entitlements.news import Customers, Organization, concerned
-from nozle_server.entitlements.queries import Economics
 from nozle_server.infra.change_bus import Change, Gap, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
 from nozle_server.realtime import protocol, store

@@ -78,14 +78,15 @@ async def show_metric_usage(call: Call) -> object:
     code = parse_id(call.path["metric_code"], "metric_code")
     customer = await get_customer(call.tx, call.org_id, call.path["customer_id"])
     metric_code = await _metric_code(call, code)
-    decision = await can(
-        call.tx,
+    decided = await can(
+        call.services.snapshots,
         call.services.economics,
         org_id=call.org_id,
         question=Question(customer.external_id, code, {}, None),
         with_costs=False,
         real_now=call.received_at,
     )
+    decision = decided.decision
     current = await find_current(call.tx, call.org_id, customer.id, call.now)
     used, limit = decision.used, decision.limit
     if decision.reason is Reason.FEATURE_NOT_IN_PLAN and metric_code is not None and current is not None:

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import msgspec
 
-from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Scope
+from nozle_server.api.answer import Validity
+from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Reply, Scope
 from nozle_server.api.shapes import BOOLEAN, NUMBER, STRING, optional, shape
 from nozle_server.api.strict_json import read_json
 from nozle_server.core.errors import InvalidInput, NozleError
@@ -36,7 +37,7 @@ class CanQuery(msgspec.Struct):
     subscription_id: str | None = None
 
 
-async def check(call: Call) -> object:
+async def check(call: Call) -> Reply:
     query: CanQuery = call.query
     question = Question(
         customer=parse_id(query.customer_id, "customer_id"),
@@ -45,15 +46,16 @@ async def check(call: Call) -> object:
         subscription=query.subscription_id,
     )
     may_see_margin = call.principal.may_see_margin
-    decision = await can(
-        call.tx,
+    decided = await can(
+        call.services.snapshots,
         call.services.economics,
         org_id=call.org_id,
         question=question,
         with_costs=may_see_margin,
         real_now=call.received_at,
     )
-    return decision_json(decision, may_see_margin=may_see_margin)
+    answer = decision_json(decided.decision, may_see_margin=may_see_margin)
+    return Reply(answer, validity=Validity(decided.standings, decided.ends_at))
 
 
 def decision_json(decision: Decision, *, may_see_margin: bool) -> dict[str, object]:
@@ -187,7 +189,8 @@ ENDPOINTS = (
             margin_per_use_cents=optional(NUMBER),
         ),
         customer_data=CustomerData("query", "customer_id", "entitlements:read"),
-        own_clock=True,
+        transaction=False,
+        lane=True,
         example=Example(
             response={
                 "allowed": True,

@@ -1,0 +1,110 @@
+"""The figures of unit economics that stand in events and not in a snapshot: averages, and how far a price has been used.
+
+They are estimates of the next use, no limits, so a few seconds old is as good.
+"""
+
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from nozle_server.catalog.model import Charge, ChargeFilter
+from nozle_server.costs import store as costs_store
+from nozle_server.costs.model import CostType
+from nozle_server.costs.queries import average_cost_cents, cost_model_of_next_unit
+from nozle_server.costs.unit_cost import marginal_cents
+from nozle_server.entitlements.price_position import price_position
+from nozle_server.entitlements.snapshot import MetricFacts
+from nozle_server.infra.database import Database, Tx
+from nozle_server.infra.estimates import Estimate, Estimates
+from nozle_server.infra.usage_store import UsageStore, Window
+from nozle_server.subscriptions.model import Subscription
+
+KEPT_S = 5.0
+KEPT_EMPTY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A figure, and how it is read where it is not known."""
+
+    key: Hashable
+    read: Callable[[Tx], Awaitable[Decimal | None]]
+
+
+class Economics:
+    """One a process; bounded, and emptied by `forget_all` (`/admin/reload`)."""
+
+    def __init__(
+        self, database: Database, usage_store: UsageStore, estimates: Estimates | None = None
+    ) -> None:
+        self._database, self._usage_store = database, usage_store
+        self._estimates = estimates or Estimates(kept_s=KEPT_S, kept_empty_s=KEPT_EMPTY_S)
+
+    def peek(self, wanted: Wanted) -> Estimate | None:
+        """The figure, where it is known."""
+        return self._estimates.peek(wanted.key)
+
+    async def get(self, wanted: Wanted) -> Estimate:
+        """The figure, of which one caller at a time asks the database."""
+
+        async def read() -> Decimal | None:
+            async with self._database.connection() as connection:
+                return await wanted.read(connection)
+
+        return await self._estimates.get(wanted.key, read)
+
+    def forget_all(self) -> None:
+        self._estimates.forget_all()
+
+    def position(
+        self,
+        subscription: Subscription,
+        charge: Charge,
+        matched: ChargeFilter | None,
+        window: Window,
+    ) -> Wanted:
+        """How far the price has been used that the next unit has."""
+
+        async def read(tx: Tx) -> Decimal:
+            return await price_position(
+                tx,
+                self._usage_store,
+                subscription=subscription,
+                charge=charge,
+                matched=matched,
+                window=window,
+            )
+
+        filter_id = matched.id if matched else None
+        key = ("position", subscription.org_id, subscription.id, charge.id, filter_id, window.start)
+        return Wanted(key, read)
+
+
+def unit_cost_cents(
+    org_id: UUID, metric: MetricFacts, *, model: str | None, now: datetime
+) -> Decimal | Wanted:
+    """What one more unit costs the merchant, in cents.
+
+    By a per-unit cost model: its amount. By rates per AI model: the recent average of that AI model, since a unit is a
+    mixture of input and output tokens (without a model: of all). By tiers: the price of the tier that the month's next
+    unit falls in.
+    """
+    if not metric.cost_models:
+        return Decimal(0)
+    chosen = cost_model_of_next_unit(metric.cost_models, model)
+    if chosen is None or chosen.cost_type is CostType.PER_MODEL:
+        return Wanted(
+            ("average", org_id, metric.id, model),
+            lambda tx: average_cost_cents(tx, org_id, metric.id, model, now),
+        )
+    if chosen.cost_type is CostType.PER_UNIT:
+        assert chosen.amount_cents is not None
+        return chosen.amount_cents
+    month = now.date().replace(day=1)
+
+    async def read(tx: Tx) -> Decimal:
+        return marginal_cents(chosen.tiers, await costs_store.month_quantity(tx, org_id, chosen.id, month))
+
+    return Wanted(("tier", org_id, chosen.id, month), read)

@@ -58,8 +58,11 @@ async def check(call: Call) -> Reply:
     return Reply(answer, validity=Validity(decided.standings, decided.ends_at))
 
 
-def decision_json(decision: Decision, *, may_see_margin: bool) -> dict[str, object]:
-    """The answer; amounts of the merchant are null for who may not see them."""
+def decision_json(
+    decision: Decision, *, may_see_margin: bool, with_instant: bool = True
+) -> dict[str, object]:
+    """The answer; amounts of the merchant are null for who may not see them. `with_instant` False leaves out when they were
+    calculated, for answers that are compared by their bytes."""
     answer: dict[str, object] = {
         "allowed": decision.allowed,
         "reason": decision.reason,
@@ -72,11 +75,11 @@ def decision_json(decision: Decision, *, may_see_margin: bool) -> dict[str, obje
         "margin_per_use_cents": decision.margin_per_use_cents if may_see_margin else None,
     }
     if decision.margin is not None:
-        answer.update(_margin_json(decision.margin) if may_see_margin else _HIDDEN_MARGIN)
+        answer.update(_margin_json(decision.margin, with_instant) if may_see_margin else _HIDDEN_MARGIN)
     return answer
 
 
-def _margin_json(margin: Verdict) -> dict[str, object]:
+def _margin_json(margin: Verdict, with_instant: bool) -> dict[str, object]:
     """What the policy in force says (contract 1.7 and 4.7); there only where one is in force."""
     policy, economics = margin.policy, margin.economics
     shown: dict[str, object] = {
@@ -102,7 +105,7 @@ def _margin_json(margin: Verdict) -> dict[str, object]:
             "includes": ECONOMICS_INCLUDE,
             "excludes": ECONOMICS_EXCLUDE,
             "reason": economics.gap,
-            "calculated_at": economics.calculated_at,
+            **({"calculated_at": economics.calculated_at} if with_instant else {}),
         },
         "policy": {
             "version_id": None if policy.version_id is None else to_text("mp", policy.version_id),

@@ -1,16 +1,20 @@
-"""A gate between a server and its database: it can keep the news of a commit from the server, or cut every connection.
+"""A gate between a server and its database: it can keep the news of a commit from the server, cut every connection, or have
+those of one purpose go silent; and it knows what was asked.
 
 async with Gate(installation) as gate:
     server = await installation.start_server(database_url=gate.url)
     gate.hold()             # what is sent to the database still arrives, what it commits is committed
     ...
     await server.kill()     # it never learnt of its commit, and so has answered nobody
+    gate.silence("nozle_changes")   # what is sent on its connections arrives nowhere, and they stay open
+    gate.asked[application, statement]  # how often
 """
 
 import asyncio
 import re
 import struct
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -20,6 +24,7 @@ from chaos.harness import Installation
 
 _QUERY, _PARSE, _BIND = b"QPB"
 _COMMAND_COMPLETE, _READY, _IDLE = b"CZI"
+_APPLICATION = re.compile(rb"application_name\0([^\0]*)\0")
 _WRITES = re.compile(rb"\b(insert|update|delete|commit)\b", re.IGNORECASE)
 
 
@@ -31,8 +36,13 @@ class Gate:
         self._open = asyncio.Event()
         self._open.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._silent = ""
+        self._heard = asyncio.Event()
+        self._heard.set()
         self.held = 0
         """How many ends of transactions are being kept back."""
+        self.asked: Counter[tuple[str, str]] = Counter()
+        """How often each statement was sent, by the application's name of the session."""
 
     async def __aenter__(self) -> Self:
         folder = tempfile.mkdtemp(prefix="gate-", dir=self._installation.folder)
@@ -42,6 +52,7 @@ class Gate:
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
+        self.speak()
         self.cut()
         self._server.close()
 
@@ -51,6 +62,20 @@ class Gate:
 
     def release(self) -> None:
         self._open.set()
+
+    def silence(self, application: str) -> None:
+        """From now on nothing passes on sessions whose application's name holds that, those yet to come included."""
+        self._silent = application
+        self._heard.clear()
+
+    def speak(self) -> None:
+        """What was sent meanwhile arrives now."""
+        self._silent = ""
+        self._heard.set()
+
+    async def _pass(self, application: str) -> None:
+        while self._silent and self._silent in application:
+            await self._heard.wait()
 
     def cut(self) -> None:
         """Reset every connection."""
@@ -62,7 +87,7 @@ class Gate:
         path = Path(where["host"][0], f".s.PGSQL.{where['port'][0]}")
         from_database, to_database = await asyncio.open_unix_connection(path)
         self._writers |= {to_server, to_database}
-        asked = _Asked()
+        asked = _Asked(self.asked)
         ways = [
             asyncio.create_task(self._ask(from_server, to_database, asked)),
             asyncio.create_task(self._answer(from_database, to_server, asked)),
@@ -78,11 +103,16 @@ class Gate:
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: "_Asked") -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readexactly(4)  # the first message has no type
-            writer.write(head + await reader.readexactly(struct.unpack(">I", head)[0] - 4))
+            length = await reader.readexactly(4)  # the first message has no type
+            head = await reader.readexactly(struct.unpack(">I", length)[0] - 4)
+            if named := _APPLICATION.search(head):
+                asked.application = named[1].decode()
+            await self._pass(asked.application)
+            writer.write(length + head)
             while True:
                 message = await _read_message(reader)
                 asked.note(message)
+                await self._pass(asked.application)
                 writer.write(message)
                 await writer.drain()
 
@@ -93,6 +123,7 @@ class Gate:
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 message = await _read_message(reader)
+                await self._pass(asked.application)
                 if message[0] != _READY and (ending or message[0] == _COMMAND_COMPLETE):
                     ending.append(message)  # only what comes at the end tells whether it has committed
                     continue
@@ -110,20 +141,26 @@ class Gate:
 class _Asked:
     """What a session was asked for since it was last ready: to write or to commit, or only to read."""
 
-    def __init__(self) -> None:
+    def __init__(self, statements: "Counter[tuple[str, str]]") -> None:
         self.to_write = False
-        self._writing: dict[bytes, bool] = {}
+        self.application = ""
+        self._statements = statements
+        self._texts: dict[bytes, bytes] = {}
 
     def note(self, message: bytes) -> None:
         body = message[5:]
         if message[0] == _QUERY:
-            self.to_write |= _WRITES.search(body) is not None
+            self._count(body[:-1])
         elif message[0] == _PARSE:
             statement, _, text = body.partition(b"\0")
-            self._writing[statement] = _WRITES.search(text) is not None
+            self._texts[statement] = text.partition(b"\0")[0]
         elif message[0] == _BIND:
             _portal, _, rest = body.partition(b"\0")
-            self.to_write |= self._writing.get(rest.partition(b"\0")[0], False)
+            self._count(self._texts.get(rest.partition(b"\0")[0], b""))
+
+    def _count(self, text: bytes) -> None:
+        self.to_write |= _WRITES.search(text) is not None
+        self._statements[self.application, text.decode()] += 1
 
 
 async def _read_message(reader: asyncio.StreamReader) -> bytes:

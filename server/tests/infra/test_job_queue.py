@@ -385,6 +385,7 @@ async def test_k07_two_schedulers_run_a_regular_job_once(fresh_database: Databas
 async def test_the_metrics_name_queues_and_nothing_else(fresh_database: Database) -> None:
     empty = await queue_metrics(fresh_database)
     assert "# TYPE asynq_queue_size gauge" in empty
+    assert "\nnozle_notification_queue_usage_ratio " in empty
     async with fresh_database.transaction() as tx:
         await enqueue(tx, "renewal", b"\x01" * 16)
         await enqueue(tx, "renewal", run_at=datetime.now(UTC) + timedelta(days=1))

@@ -40,8 +40,9 @@ async def queue_metrics(database: Database) -> str:
     """Prometheus text, version 0.0.4."""
     async with database.connection() as connection:
         rows = await connection.fetch(_SIZES)
+        notified = await connection.fetchval("select pg_notification_queue_usage()")
     registry = CollectorRegistry()
-    registry.register(_Sizes(rows))
+    registry.register(_Sizes(rows, notified))
     return generate_latest(registry).decode()
 
 
@@ -77,8 +78,8 @@ async def list_parked_jobs(tx: Tx, *, limit: int = 100) -> list[ParkedJob]:
 
 
 class _Sizes(Collector):
-    def __init__(self, rows: list[asyncpg.Record]) -> None:
-        self._rows = rows
+    def __init__(self, rows: list[asyncpg.Record], notified: float) -> None:
+        self._rows, self._notified = rows, notified
 
     def collect(self) -> Iterable[Metric]:
         states = GaugeMetricFamily("asynq_queue_size", "Jobs by state.", labels=["queue", "state"])
@@ -92,4 +93,11 @@ class _Sizes(Collector):
             of_queue = [row for row in self._rows if row["queue"] == queue]
             size.add_metric([queue], sum(row["size"] for row in of_queue if row["state"] in _WAITING))
             latency.add_metric([queue], 1000 * max(float(row["oldest_s"] or 0) for row in of_queue))
-        return (states, size, latency)
+        # It grows while any session of the database server listens and stays in a transaction. Full, nobody can notify: the
+        # processes then learn of each other's changes by looking, a second late.
+        notified = GaugeMetricFamily(
+            "nozle_notification_queue_usage_ratio",
+            "How full PostgreSQL's queue of notifications is; 1 is full.",
+            value=self._notified,
+        )
+        return (states, size, latency, notified)

@@ -39,7 +39,7 @@ def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> 
     router = falcon.asgi.App(middleware=[falcon_edge])
     router.add_error_handler(Exception, falcon_edge.write_error)
     router.add_error_handler(falcon.HTTPError, falcon_edge.write_error)
-    lane = Lane(edge)
+    lane = Lane(edge, services.clock)
     for template, resource in _resources(services, endpoints, cors, lane).items():
         router.add_route(template, resource)
     origins = None if cors.allows_any else services.settings.cors_allowed_origins

@@ -18,6 +18,8 @@ from nozle_server.api.incoming import KEY, Incoming, check_path
 from nozle_server.infra.logging import request_id, request_lines
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from nozle_server.api.metrics import Metrics
 
 # What the log and the metrics call requests that reached no route: their paths are anybody's text.
@@ -55,6 +57,14 @@ class Edge:
                 org_id=incoming.org_id,
             )
         return headers
+
+    def finish_again(self, route: str, status: int, count: int, seconds: float, org_id: UUID | None) -> None:
+        """Count and log answers that were given again (`recall.py`), which took so long together."""
+        self._metrics.observe_many(route, status, count, seconds)
+        if self._lines is not None:
+            self._lines.write_requests(
+                route=route, status=status, count=count, seconds=seconds, org_id=org_id
+            )
 
 
 class FalconEdge:

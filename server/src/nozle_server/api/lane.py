@@ -2,7 +2,8 @@
 
 It holds no rules. It calls the same `Pipeline` and the same `Edge` as the framework does, and leaves to the framework every
 request that is not plain: one that does not come in a single read, offers or expects anything, ends its connection, or
-follows another that is not answered yet. `NOZLE_LANE=0` leaves it all to the framework; a test compares the two, byte by byte.
+follows another that is not answered yet. What an answer says of its own validity is taken at its word: until then the same
+bytes get the same answer (`recall.py`). `NOZLE_LANE=0` leaves it all to the framework; a test compares the two, byte by byte.
 
 To uvicorn, whose protocol this refines, an answer under way looks like one of its own (`_Exchange`): it queues behind it what
 else arrives, lets it finish when the server stops, and starts the keep-alive timer after it.
@@ -10,6 +11,7 @@ else arrives, lets it finish when the server stops, and starts the keep-alive ti
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -17,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from nozle_server.api.http_protocol import BoundedHttpProtocol
 from nozle_server.api.incoming import Incoming
+from nozle_server.api.recall import MAX_REQUEST_BYTES, Recall, Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,16 +27,18 @@ if TYPE_CHECKING:
     from nozle_server.api.answer import Answer
     from nozle_server.api.edge import Edge
     from nozle_server.api.pipeline import Pipeline
+    from nozle_server.core.clock import Clock
 
 _NO_PARAMETERS: Mapping[str, str] = {}
 _WITHOUT_BODY = (204, 304)
 
 
 class Lane:
-    """Which endpoints may be answered by it, and the edge around them."""
+    """Which endpoints may be answered by it, the edge around them, and the answers that may be given again."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, clock: Clock) -> None:
         self.edge = edge
+        self.recall = Recall(edge, clock)
         self._pipelines: dict[tuple[bytes, bytes], Pipeline] = {}
 
     def add(self, method: str, path: str, pipeline: Pipeline) -> None:
@@ -72,6 +77,11 @@ class LaneProtocol(BoundedHttpProtocol):
         # A plain request whose body is being read, and where it goes then; None while all is the framework's.
         self._reading: tuple[Pipeline, Incoming] | None = None
         self._body = b""
+        # Nothing has been read that is not answered, so what is read next begins with a request.
+        self._at_rest = True
+        # What was read at once, if it began at rest.
+        self._read = b""
+        self._recalled_at = 0.0
 
     def start_request(self) -> None:
         self._reading = self._take()
@@ -94,11 +104,21 @@ class LaneProtocol(BoundedHttpProtocol):
         pipeline, incoming = reading
         incoming.body = self._body
         self.cycle = exchange = _Exchange()  # type: ignore[assignment]
-        task = self.loop.create_task(self._answer(pipeline, incoming, exchange))
+        task = self.loop.create_task(self._answer(pipeline, incoming, exchange, self._read))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
     def data_received(self, data: bytes) -> None:
+        if self._at_rest and self.cycle is not None and not self.flow.write_paused:
+            assert self._lane is not None, "only it leaves a connection at rest"
+            answer = self._lane.recall.answer(data, self.server_state.default_headers)
+            if answer is not None:
+                self._recalled_at = monotonic()
+                self.server_state.total_requests += 1
+                self.transport.write_at_once(answer)  # type: ignore[attr-defined]
+                return
+        self._read = data if self._at_rest else b""
+        self._at_rest = False
         super().data_received(data)
         if self._reading is not None:
             # The rest of the body may take its time, or never come: the framework knows what to say then.
@@ -126,7 +146,23 @@ class LaneProtocol(BoundedHttpProtocol):
         )
         return None if "transfer-encoding" in incoming.headers else (pipeline, incoming)
 
-    async def _answer(self, pipeline: Pipeline, incoming: Incoming, exchange: _Exchange) -> None:
+    def shutdown(self) -> None:
+        self._at_rest = False
+        super().shutdown()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The timer knows nothing of answers given again."""
+        idle = monotonic() - self._recalled_at
+        if idle >= self.timeout_keep_alive:
+            super().timeout_keep_alive_handler()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive - idle, self.timeout_keep_alive_handler
+            )
+
+    async def _answer(
+        self, pipeline: Pipeline, incoming: Incoming, exchange: _Exchange, request: bytes
+    ) -> None:
         assert self._lane is not None, "it took the request"
         edge = self._lane.edge
         try:
@@ -137,14 +173,32 @@ class LaneProtocol(BoundedHttpProtocol):
                 await self.flow.drain()
             if exchange.disconnected:
                 return
-            self.transport.write_at_once(self._response(answer, headers, exchange))  # type: ignore[attr-defined]
+            response = self._response(answer, headers, exchange)
+            self.transport.write_at_once(response)  # type: ignore[attr-defined]
         except BaseException:
             self.transport.close()
             raise
         exchange.response_complete = True
         if not exchange.keep_alive:
             self.transport.close()
+        elif not self.pipeline and not self._unfinished and not self._leaving:
+            self._at_rest = True
+            if answer.validity is not None and _is_one_request(request):
+                self._remember(request, incoming, answer, response)
         self.on_response_complete()
+
+    def _remember(self, request: bytes, incoming: Incoming, answer: Answer, response: bytes) -> None:
+        if "x-request-id" in incoming.headers:  # it would be another's the next time
+            return
+        assert self._lane is not None
+        assert answer.validity is not None
+        start = STATUS_LINE[answer.status]
+        default_bytes = sum(len(b"%s: %s\r\n" % header) for header in self.server_state.default_headers)
+        before, found, after = response[len(start) + default_bytes :].partition(incoming.request_id.encode())
+        if found:
+            recall = self._lane.recall
+            tally = recall.tally(f"{incoming.method} {incoming.route}", answer.status, incoming.org_id)
+            recall.remember(request, Remembered(start, before, after, answer.validity, tally))
 
     def _response(self, answer: Answer, headers: dict[str, str], exchange: _Exchange) -> bytes:
         """All bytes of an answer, as Falcon and uvicorn would have written them."""
@@ -163,3 +217,8 @@ class LaneProtocol(BoundedHttpProtocol):
         parts += [b"%s: %s\r\n" % header for header in self.server_state.default_headers]
         parts += (head.encode("latin-1"), b"\r\n", body)
         return b"".join(parts)
+
+
+def _is_one_request(read: bytes) -> bool:
+    """Whether these bytes are the head of one request, and nothing else."""
+    return 0 < len(read) <= MAX_REQUEST_BYTES and read.find(b"\r\n\r\n") == len(read) - 4

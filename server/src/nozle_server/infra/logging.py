@@ -105,6 +105,24 @@ class Lines:
         if first:
             asyncio.get_running_loop().call_soon(self.flush)
 
+    def write_requests(
+        self, *, route: str, status: int, count: int, seconds: float, org_id: UUID | None
+    ) -> None:
+        """Tell of as many requests that were answered alike within a second, and how long they took together."""
+        if self._requests:
+            line = {
+                "time": datetime.now(UTC),
+                "level": "info",
+                "msg": "requests",
+                "route": route,
+                "status": status,
+                "count": count,
+                "duration_ms": round(seconds * 1000, 3),
+                "org_id": org_id,
+                **self._always,
+            }
+            self.msg(_encoder.encode(line))
+
     def flush(self) -> None:
         """Write what is held. A log that cannot be written to is no reason to stop answering."""
         with self._lock:

@@ -39,7 +39,9 @@ from nozle_server.infra.queue_metrics import queue_metrics
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.settings import Settings
 from nozle_server.jobs.worker import Worker
+from nozle_server.realtime.gate import Gate
 from nozle_server.realtime.hub import Hub
+from nozle_server.realtime.realtime import Realtime
 from nozle_server.workflows.drain_due import drain_due
 
 log = structlog.get_logger()
@@ -73,7 +75,7 @@ class Services:
     snapshots: Snapshots
     bus: PostgresChangeBus
     group_commit: GroupCommit
-    realtime: Hub
+    realtime: Realtime
     turns: Turns = field(default_factory=Turns)
 
     async def queue_metrics(self) -> str:
@@ -107,6 +109,8 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
     bus = PostgresChangeBus(database)
     seams = Seams(PostgresEventLog(), PostgresUsageStore(), bus)
     economics = Economics(database, seams.usage_store)
+    gate = Gate(database, clock, settings.centrifugo_token_hmac_secret)
+    hub = Hub(database, economics, bus, clock)
     return Services(
         database=database,
         settings=settings,
@@ -118,7 +122,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
         snapshots=Snapshots(database, bus),
         bus=bus,
         group_commit=GroupCommit(database.reserve, bus),
-        realtime=Hub(database, economics, bus, clock, settings.centrifugo_token_hmac_secret),
+        realtime=Realtime(gate, hub, hub),
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 from databases import with_database
 from nozle_server.infra.database import Database
 from nozle_server.infra.migrate import migrate
+from nozle_server.realtime.protocol import INVALID_TOKEN
 from nozle_server.workflows.onboarding import open_organization
 
 from .test_server import Talk, talking
@@ -133,3 +134,30 @@ async def test_every_process_tells_its_listeners_the_same_in_the_same_order(
 async def _next(talk: Talk) -> tuple[int, bool]:
     publication = (await talk.hear())["push"]["pub"]
     return publication["offset"], publication["data"]["allowed"]
+
+
+async def test_a_revoked_key_ends_its_connections_in_every_process(
+    servers: tuple[list[str], str], database_server: str
+) -> None:
+    """C11: nothing announces it."""
+    urls, key = servers
+    token = await _call(urls[0], key, "GET", "/api/v1/auth/centrifugo-token?customer_id=acme")
+    channel = f"customer:{token['workspace_id']}:acme"
+    async with talking(urls[0]) as one, talking(urls[1]) as two, talking(urls[2]) as three:
+        for talk in (one, two, three):
+            await talk.join(token["token"], channel)
+        await _revoke_all(database_server, token["workspace_id"])
+        assert {await talk.closed_with() for talk in (one, two, three)} == {INVALID_TOKEN.code}
+
+
+async def _revoke_all(database_server: str, org_id: str) -> None:
+    """In whichever database the organization is."""
+    admin = await asyncpg.connect(database_server)
+    names = await admin.fetch("select datname from pg_database where datname like 'nozle_realtime_%'")
+    await admin.close()
+    for row in names:
+        connection = await asyncpg.connect(with_database(database_server, row["datname"]))
+        await connection.execute(
+            "update api_keys set revoked_at = now() where org_id = $1", uuid.UUID(org_id)
+        )
+        await connection.close()

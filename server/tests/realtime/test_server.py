@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from nozle_server.api import web_socket
 from nozle_server.bootstrap import Services
 from nozle_server.identity.operations import revoke_key
-from nozle_server.realtime import connection, protocol
+from nozle_server.infra.retention import prune
+from nozle_server.realtime import connection, gate, protocol, tokens
+from nozle_server.realtime.model import Publication
 from world import World, open_world
 
 pytestmark = pytest.mark.database
@@ -163,6 +167,85 @@ async def test_a_revoked_keys_tokens_are_refused(world: World, serving: Services
         assert await talk.closed_with() == protocol.INVALID_TOKEN.code
 
 
+async def test_a_revoked_key_ends_the_connections_made_with_it(
+    world: World, serving: Services, url: str
+) -> None:
+    """C11: those that live, though they say nothing; and no others."""
+    other = await open_world(world.client, world.services)
+    async with talking(url) as mine, talking(url) as idle, talking(url) as others:
+        await mine.join(await token_for(world), channel_of(world))
+        assert "connect" in await idle.ask({"id": 1, "connect": {"token": await token_for(world)}})
+        await others.join(await token_for(other), channel_of(other))
+        [row] = await world.fetch("select id from api_keys where org_id = $1 and kind = 'secret'")
+        async with serving.database.transaction() as tx:
+            await revoke_key(tx, org_id=world.org_id, key_id=row["id"], now=serving.clock.now())
+        for talk in (mine, idle):
+            assert await talk.closed_with() == protocol.INVALID_TOKEN.code
+        renewed = await others.ask({"id": 9, "refresh": {"token": await token_for(other)}})
+        assert "refresh" in renewed
+    assert not serving.realtime.gate._inside
+
+
+async def test_a_connection_stays_for_the_key_of_its_latest_token(
+    world: World, serving: Services, url: str
+) -> None:
+    """C11: a token renewed with another key: the first key's end is not this connection's."""
+    async with talking(url) as talk:
+        await talk.join(await token_for(world, key=world.publishable), channel_of(world))
+        renewed = await talk.ask({"id": 3, "refresh": {"token": await token_for(world)}})
+        assert "refresh" in renewed
+        for kind, ended in (("publishable", False), ("secret", True)):
+            [row] = await world.fetch("select id from api_keys where org_id = $1 and kind = $2", kind)
+            async with serving.database.transaction() as tx:
+                await revoke_key(tx, org_id=world.org_id, key_id=row["id"], now=serving.clock.now())
+            if ended:
+                assert await talk.closed_with() == protocol.INVALID_TOKEN.code
+            else:
+                await asyncio.sleep(2 * gate.CHECK_EVERY_S)
+                assert "error" in await talk.ask({"id": 4, "rpc": {}})
+
+
+async def test_a_token_that_is_not_renewed_ends_its_connection(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C11: as Centrifugo does it, a little after its end and with a code after which clients come back."""
+    monkeypatch.setattr(tokens, "LIFETIME", timedelta(seconds=2))
+    monkeypatch.setattr(connection, "EXPIRY_GRACE_S", 0.2)
+    token = await token_for(world)
+    async with talking(url) as talk:
+        await talk.join(token, channel_of(world))
+        assert await talk.closed_with() == protocol.EXPIRED.code
+    async with talking(url) as talk:
+        late = await talk.ask({"id": 1, "connect": {"token": token}})
+        assert late["error"]["code"] == protocol.TOKEN_EXPIRED.code
+
+
+async def test_who_was_away_for_a_minute_fetches_what_it_missed(
+    world: World, serving: Services, url: str
+) -> None:
+    """C11: by its place in the history, which the hourly clearing leaves alone."""
+    await world.a_feature(code="sso", metric=None)
+    await world.a_plan(code="free")
+    await world.a_plan(entitlements={"sso": {}})
+    await world.a_customer()
+    await world.subscribe("acme", "free")
+    async with talking(url) as talk:
+        joined = (await talk.join(await token_for(world), channel_of(world)))["subscribe"]
+    await world.change_plan("acme", "pro")
+    await prune(serving.database, serving.clock.now() + timedelta(seconds=60))
+    async with talking(url) as talk:
+        reply = await talk.join(
+            await token_for(world),
+            channel_of(world),
+            recover=True,
+            epoch=joined["epoch"],
+            offset=joined["offset"],
+        )
+        back = reply["subscribe"]
+        assert (back["was_recovering"], back["recovered"]) == (True, True)
+        assert [one["data"]["allowed"] for one in back["publications"]] == [True]
+
+
 async def test_who_never_connects_is_closed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_WITHIN_S", 0.05)
     async with talking(url) as talk:
@@ -297,7 +380,7 @@ async def test_a_reader_that_does_not_read_is_cut(
         # What fills the socket of the one is sent past the other.
         [stuffed] = [
             one
-            for local in serving.realtime._locals.values()
+            for local in serving.realtime.hub._locals.values()
             for one in local.listeners
             if one._transport._transport.get_extra_info("peername")  # type: ignore[attr-defined]
             == slow.socket.local_address
@@ -308,6 +391,44 @@ async def test_a_reader_that_does_not_read_is_cut(
         await world.subscribe("acme", "pro")
         assert (await quick.hear())["push"]["pub"]["data"]["feature"] == "sso"
         assert stuffed._transport._transport.is_closing()  # type: ignore[attr-defined]
+
+
+async def test_what_waits_for_a_reader_that_does_not_read_is_bounded(
+    world: World, serving: Services, url: str
+) -> None:
+    """L04: a socket from which nobody ever reads again, and as much for it as it takes."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    async with talking(url) as quick:
+        await quick.join(await token_for(world), channel_of(world))
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(deaf, (host, int(port)))
+            address = deaf.getsockname()
+            async with connect(
+                f"ws://{host}:{port}/connection/websocket", sock=deaf, compression=None, close_timeout=0
+            ) as client:
+                await Talk(client).join(await token_for(world), channel_of(world))
+                client.transport.pause_reading()
+                [local] = serving.realtime.hub._locals.values()  # type: ignore[union-attr]
+                [stuffed] = [
+                    one._transport._transport  # type: ignore[attr-defined]
+                    for one in local.listeners
+                    if one._transport._transport.get_extra_info("peername") == address  # type: ignore[attr-defined]
+                ]
+                stuffed.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                data, most = b'"' + b"x" * 16_000 + b'"', 0
+                while not stuffed.is_closing():
+                    offset = local.position.offset + 1
+                    serving.realtime.hub._tell(local, [Publication(offset, data)])  # type: ignore[union-attr]
+                    most = max(most, stuffed.get_write_buffer_size())
+                    assert (await quick.hear())["push"]["pub"]["offset"] == offset
+                    assert offset < 1000, "it is never cut"
+        assert web_socket.MAX_UNSENT_BYTES < most < web_socket.MAX_UNSENT_BYTES + 2 * len(data)
+        async with asyncio.timeout(WAITS_S):
+            while len(local.listeners) > 1:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
 
 
 # The one path.
@@ -369,7 +490,7 @@ async def test_a_request_behind_the_handshake_is_not_a_request(url: str) -> None
 async def test_a_server_that_leaves_says_so(serving: Services, world: World, url: str) -> None:
     async with talking(url) as talk:
         await talk.join(await token_for(world), channel_of(world))
-        [local] = serving.realtime._locals.values()
+        [local] = serving.realtime.hub._locals.values()
         for listener in tuple(local.listeners):
             listener._transport.shutdown()  # type: ignore[attr-defined]
         assert await talk.closed_with() == protocol.SHUTDOWN.code

@@ -43,7 +43,10 @@ def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> 
     for template, resource in _resources(services, endpoints, cors, lane).items():
         router.add_route(template, resource)
     origins = None if cors.allows_any else services.settings.cors_allowed_origins
-    web_socket = partial(WebSocket, services.realtime, services.clock, origins)
+    realtime = services.realtime
+    web_socket = (
+        partial(WebSocket, realtime.gate, realtime.hub, services.clock, origins) if realtime.hub else None
+    )
     return Application(router, lane if services.settings.lane else None, web_socket)
 
 

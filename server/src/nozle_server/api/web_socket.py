@@ -16,6 +16,7 @@ from websockets.typing import Origin
 
 from nozle_server.core.clock import Clock
 from nozle_server.realtime.connection import Connection
+from nozle_server.realtime.gate import Gate
 from nozle_server.realtime.hub import Hub
 from nozle_server.realtime.protocol import Disconnect
 
@@ -35,6 +36,7 @@ class WebSocket(asyncio.Protocol):
         "_clock",
         "_closing",
         "_connections",
+        "_gate",
         "_hub",
         "_parts",
         "_protocol",
@@ -43,10 +45,12 @@ class WebSocket(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, hub: Hub, clock: Clock, origins: Sequence[str] | None, connections: set[Any]) -> None:
+    def __init__(
+        self, gate: Gate, hub: Hub, clock: Clock, origins: Sequence[str] | None, connections: set[Any]
+    ) -> None:
         allowed = None if origins is None else [None, *(cast(Origin, one) for one in origins)]
         self._protocol = ServerProtocol(origins=allowed, max_size=MAX_MESSAGE_BYTES)
-        self._hub, self._clock, self._connections = hub, clock, connections
+        self._gate, self._hub, self._clock, self._connections = gate, hub, clock, connections
         self._session: Connection | None = None
         self._parts: tuple[bytes, ...] = ()
         self._closing = False
@@ -130,7 +134,7 @@ class WebSocket(asyncio.Protocol):
         self._timer.cancel()
         self._timer = None
         if self._protocol.state is State.OPEN:
-            self._session = Connection(self._hub, self, self._clock)
+            self._session = Connection(self._gate, self._hub, self, self._clock)
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):

@@ -15,6 +15,7 @@ from nozle_server.core.clock import Clock
 from nozle_server.core.errors import Unavailable
 from nozle_server.realtime import protocol
 from nozle_server.realtime.channels import parse_name
+from nozle_server.realtime.gate import Gate
 from nozle_server.realtime.hub import Hub
 from nozle_server.realtime.model import Claims, Position, Publication
 from nozle_server.realtime.protocol import (
@@ -57,6 +58,7 @@ class Connection:
         "_claims",
         "_clock",
         "_closed",
+        "_gate",
         "_hub",
         "_id",
         "_loop",
@@ -68,8 +70,8 @@ class Connection:
         "_work",
     )
 
-    def __init__(self, hub: Hub, transport: Transport, clock: Clock) -> None:
-        self._hub, self._transport, self._clock = hub, transport, clock
+    def __init__(self, gate: Gate, hub: Hub, transport: Transport, clock: Clock) -> None:
+        self._gate, self._hub, self._transport, self._clock = gate, hub, transport, clock
         self._loop = asyncio.get_running_loop()
         self._id = str(uuid4())
         self._claims: Claims | None = None
@@ -109,10 +111,18 @@ class Connection:
         for name in self._offsets:
             self._hub.leave(name, self)
         self._offsets.clear()
+        if self._claims is not None:
+            self._gate.leave(self._claims, self)
 
     def shut_down(self) -> None:
         """The server leaves; the client connects to another process, or again."""
         self._close(protocol.SHUTDOWN)
+
+    # From the gate.
+
+    def turn_out(self) -> None:
+        """Its key has been revoked; a client that is told so does not come back with the same token."""
+        self._close(protocol.INVALID_TOKEN)
 
     # From the hub.
 
@@ -137,6 +147,8 @@ class Connection:
             while self._pending and not self._closed:
                 await self._do(self._pending.popleft())
         except Exception:
+            # The edge of a task that nobody awaits. Whatever it is, it ends this connection and no other: a client that is
+            # left without its reply would wait for it, one that is told connects again.
             log.exception("realtime_connection_failed")
             self._close(protocol.SERVER_ERROR)
         finally:
@@ -173,21 +185,25 @@ class Connection:
             self._transport.send(reply)
 
     async def _connect(self, command_id: int, asked: Connect) -> bytes:
-        claims = await self._hub.check_token(asked.token)
+        claims = await self._gate.check_token(asked.token)
         if not self._closed:
             self._claims = claims
+            self._gate.enter(claims, self)
             self._timer.cancel()
-            self._timer = self._loop.call_later(PING_EVERY_S, self._ping)
+            self._timer = self._loop.call_later(min(PING_EVERY_S, self._grace_s()), self._ping)
         return protocol.connected(
             command_id, client=self._id, version=VERSION, ttl_s=self._ttl_s(claims), ping_s=PING_EVERY_S
         )
 
     async def _refresh(self, command_id: int, asked: Refresh) -> bytes:
-        claims = await self._hub.check_token(asked.token)
+        claims = await self._gate.check_token(asked.token)
         assert self._claims is not None, "connected"
         if claims.org_id != self._claims.org_id or not set(self._offsets) <= set(claims.channels):
             raise TokenRefused
-        self._claims = claims
+        if not self._closed:
+            self._gate.leave(self._claims, self)
+            self._claims = claims
+            self._gate.enter(claims, self)
         return protocol.refreshed(command_id, client=self._id, version=VERSION, ttl_s=self._ttl_s(claims))
 
     async def _subscribe(self, command_id: int, asked: Subscribe) -> bytes:
@@ -201,7 +217,7 @@ class Connection:
             return protocol.error_reply(command_id, protocol.ALREADY_SUBSCRIBED)
         if len(self._offsets) >= MAX_SUBSCRIPTIONS:
             return protocol.error_reply(command_id, protocol.LIMIT_EXCEEDED)
-        await self._hub.check_key(self._claims)
+        await self._gate.check_key(self._claims.org_id, self._claims.key_id)
         after = Position(asked.epoch, asked.offset) if asked.recover else None
         now, missed = await self._hub.join(channel, self, after)
         if self._closed:
@@ -221,8 +237,7 @@ class Connection:
         return max(1, int((claims.expires_at - self._clock.now()).total_seconds()))
 
     def _ping(self) -> None:
-        assert self._claims is not None, "connected"
-        if (self._clock.now() - self._claims.expires_at).total_seconds() > EXPIRY_GRACE_S:
+        if self._grace_s() <= 0:
             self._close(protocol.EXPIRED)
             return
         self._ponged = False
@@ -233,7 +248,12 @@ class Connection:
         if not self._ponged:
             self._close(protocol.NO_PONG)
             return
-        self._timer = self._loop.call_later(PING_EVERY_S - PONG_WITHIN_S, self._ping)
+        self._timer = self._loop.call_later(min(PING_EVERY_S - PONG_WITHIN_S, self._grace_s()), self._ping)
+
+    def _grace_s(self) -> float:
+        """How much longer it may stay without another token."""
+        assert self._claims is not None, "connected"
+        return (self._claims.expires_at - self._clock.now()).total_seconds() + EXPIRY_GRACE_S
 
     def _close(self, why: Disconnect) -> None:
         if not self._closed:

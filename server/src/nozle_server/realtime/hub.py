@@ -1,4 +1,4 @@
-"""Who of this process listens to which channel, and what reaches them.
+"""The embedded broker: who of this process listens to which channel, and what reaches them.
 
 The history in the database is the truth: offsets are given out there once, under the channel's lock, whichever process
 publishes. Processes hear of publications by the change bus; one that comes out of turn, or a gap in the news, is answered by
@@ -7,40 +7,21 @@ reading the history from where this process's listeners stand. Where that is not
 Who joins has everything decided first: whatever was missed, and however, is then in the history.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
-import structlog
-
 from nozle_server.core.clock import Clock
-from nozle_server.core.errors import Unavailable
 from nozle_server.entitlements.economics import Economics
-from nozle_server.entitlements.news import Customers, Organization, concerned
 from nozle_server.infra.change_bus import Change, Gap, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
 from nozle_server.realtime import protocol, store
+from nozle_server.realtime.broker import Looked
 from nozle_server.realtime.channels import name_of
-from nozle_server.realtime.deciding import Refreshed, refresh
-from nozle_server.realtime.model import REALTIME_PUBLISHED, Channel, Claims, Position, Publication
-from nozle_server.realtime.tokens import TokenRefused, mint, verify
-
-T = TypeVar("T")
-
-SECRET_NAME = "realtime tokens"
-AT_ONCE = 4
-"""Customers decided anew at a time: the pool is for requests."""
-PAUSE_S = 0.05
-"""Between two times for one customer: a burst of events is one look."""
-USAGE_PAUSE_S = 1.0
-RETRY_S = 1.0
-LOOK_AGAIN_S = 3600.0
-MAX_TOLD_EACH = 1000
-"""When all customers of an organization may have changed, and it has more than so many: its channel begins a new epoch."""
-
-log = structlog.get_logger()
+from nozle_server.realtime.deciding import Differences, find_differences
+from nozle_server.realtime.freshness import Freshness
+from nozle_server.realtime.model import REALTIME_PUBLISHED, Channel, Position, Publication
 
 
 class Listener(Protocol):
@@ -62,60 +43,61 @@ class _Local:
         self.catching_up = False
 
 
-_Key = tuple[UUID, str]
-
-
 class Hub:
-    """One a process; `run` brings the news."""
+    """One a process, as a `Broker`; `run` brings the news."""
 
     def __init__(
-        self,
-        database: Database,
-        economics: Economics,
-        bus: PostgresChangeBus,
-        clock: Clock,
-        secret: str | None = None,
+        self, database: Database, economics: Economics, bus: PostgresChangeBus, clock: Clock
     ) -> None:
         self._database, self._economics, self._bus, self._clock = database, economics, bus, clock
-        self._secret = secret.encode() if secret else None
+        self._freshness = Freshness(database, clock, self)
         self._locals: dict[str, _Local] = {}
-        self._names: dict[UUID, set[str]] = {}
-        self._fresh: dict[_Key, asyncio.Event] = {}
-        self._timers: dict[_Key, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        # Channels that somebody listens to or is about to, and for how many reasons.
+        self._heard: dict[UUID, dict[Channel, int]] = {}
 
-    # Tokens.
+    # As a broker.
 
-    async def new_token(
-        self, *, org_id: UUID, key_id: UUID, scope: str, channels: Sequence[Channel]
-    ) -> tuple[str, datetime]:
-        """A connection token for these channels, and when it ends."""
-        names = tuple(name_of(channel) for channel in channels)
-        secret = await self._get_secret()
-        return mint(
-            secret, org_id=org_id, key_id=key_id, scope=scope, channels=names, real_now=self._clock.now()
-        )
+    async def opened(self, channels: Sequence[Channel], until: datetime) -> None:
+        """As `Broker.opened`. Who listens is known by the sockets."""
 
-    async def check_token(self, token: str) -> Claims:
-        """What it says, when its key is still good too. TokenRefused, TokenExpired."""
-        claims = verify(await self._get_secret(), token, self._clock.now())
-        await self.check_key(claims)
-        return claims
+    def organizations(self) -> Collection[UUID]:
+        """As `Broker.organizations`."""
+        return self._heard.keys()
 
-    async def check_key(self, claims: Claims) -> None:
-        """TokenRefused when the key that the token was made with has been revoked."""
-        async with self._database.connection() as connection:
-            if not await store.is_live_key(connection, claims.org_id, claims.key_id):
-                raise TokenRefused
+    def channels(self, org_id: UUID) -> Collection[Channel]:
+        """As `Broker.channels`."""
+        return self._heard.get(org_id, {}).keys()
 
-    async def _get_secret(self) -> bytes:
-        if self._secret is None:
-            self._secret = await self._database.run(lambda tx: store.signing_secret(tx, SECRET_NAME))
-        return self._secret
+    def hears(self, channel: Channel) -> bool:
+        """As `Broker.hears`."""
+        return channel in self._heard.get(channel.org_id, ())
+
+    async def look(self, org_id: UUID, customer: str) -> Looked:
+        """As `Broker.look`."""
+        return await self._database.run(lambda tx: self._publish(tx, org_id, customer, joining=False))
+
+    async def begin_anew(self, org_id: UUID) -> bool:
+        """As `Broker.begin_anew`."""
+        name = name_of(Channel(org_id, None))
+
+        async def begin(tx: Tx) -> None:
+            if await store.lock_existing_channel(tx, org_id, name) is not None:
+                position = await store.new_epoch(tx, org_id, name)
+                payload = {"epoch": position.epoch, "position": 1, "data": []}
+                await self._bus.publish(tx, Change(org_id, REALTIME_PUBLISHED, name, payload))
+
+        await self._database.run(begin)
+        return True
+
+    async def run(self) -> None:
+        """As `Broker.run`."""
+        try:
+            async for one in self._bus.subscribe():
+                self._hear(one)
+        finally:
+            self._freshness.stop()
 
     # Listeners.
-
     async def join(
         self, channel: Channel, listener: Listener, after: Position | None
     ) -> tuple[Position, list[Publication] | None]:
@@ -123,27 +105,37 @@ class Hub:
 
         The listener has everything up to that position, and is told everything beyond it.
         """
+        # Heard from before the look on, so that what is announced between it and the end of this is looked at too.
+        self._hold(channel)
+        try:
+            await self._bring_up_to_date(channel)
+            return await self._add(channel, listener, after)
+        finally:
+            self._release(channel)
+
+    async def _add(
+        self, channel: Channel, listener: Listener, after: Position | None
+    ) -> tuple[Position, list[Publication] | None]:
         name = name_of(channel)
-        next_at = await self._bring_up_to_date(channel)
         while True:
             async with self._database.connection() as connection:
                 read = await store.read_since(connection, channel.org_id, name, after or Position("", 0))
             if read is None:  # pruned this very moment
-                next_at = await self._bring_up_to_date(channel)
+                await self._bring_up_to_date(channel)
                 continue
             now, missed = read
             local = self._locals.get(name)
             if local is None:
                 local = self._locals[name] = _Local(channel, name, now)
-                self._names.setdefault(channel.org_id, set()).add(name)
+                self._hold(channel)
             elif local.position.epoch != now.epoch:
                 self._lose_all(local)
                 continue
             elif local.position.offset > now.offset:
                 continue  # told between the reading and now
             local.listeners.add(listener)
-            if channel.customer is not None:
-                self._look_again((channel.org_id, channel.customer), next_at)
+            if channel.customer is None:
+                self._freshness.look_ahead(channel.org_id)
             return now, missed if after is not None else None
 
     def leave(self, name: str, listener: Listener) -> None:
@@ -154,20 +146,34 @@ class Hub:
             if not local.listeners:
                 self._forget(local)
 
-    async def _bring_up_to_date(self, channel: Channel) -> datetime | None:
-        """Publish what has not been told yet; when time alone may change something next."""
-        if channel.customer is None:
-            await self._database.run(lambda tx: store.lock_channel(tx, channel.org_id, name_of(channel)))
-            return None
-        return (await self._refresh(channel.org_id, channel.customer, joining=True)).next_at
+    async def _bring_up_to_date(self, channel: Channel) -> None:
+        """Publish what has not been told yet."""
+        org_id, customer = channel.org_id, channel.customer
+        if customer is None:
+            await self._database.run(lambda tx: store.lock_channel(tx, org_id, name_of(channel)))
+        else:
+            await self._freshness.look(
+                org_id,
+                customer,
+                lambda: self._database.run(lambda tx: self._publish(tx, org_id, customer, joining=True)),
+            )
+
+    def _hold(self, channel: Channel) -> None:
+        held = self._heard.setdefault(channel.org_id, {})
+        held[channel] = held.get(channel, 0) + 1
+
+    def _release(self, channel: Channel) -> None:
+        held = self._heard[channel.org_id]
+        held[channel] -= 1
+        if not held[channel]:
+            del held[channel]
+        if not held:
+            del self._heard[channel.org_id]
 
     def _forget(self, local: _Local) -> None:
         if self._locals.get(local.name) is local:
             del self._locals[local.name]
-            names = self._names[local.channel.org_id]
-            names.discard(local.name)
-            if not names:
-                del self._names[local.channel.org_id]
+            self._release(local.channel)
 
     def _lose_all(self, local: _Local) -> None:
         self._forget(local)
@@ -176,32 +182,14 @@ class Hub:
 
     # News.
 
-    async def run(self) -> None:
-        """Until cancelled: publish what the news mean to those who listen here."""
-        try:
-            async for one in self._bus.subscribe():
-                self._hear(one)
-        finally:
-            for task in tuple(self._tasks):
-                task.cancel()
-            for timer in self._timers.values():
-                timer.cancel()
-
     def _hear(self, change: Change | Gap) -> None:
         if isinstance(change, Gap):
             for local in tuple(self._locals.values()):
                 self._catch_up(local)
-            for org_id in tuple(self._names):
-                self._everybody_changed(org_id)
         elif change.kind == REALTIME_PUBLISHED:
             self._published(change)
-        elif change.org_id in self._names:
-            whom = concerned(change)
-            if isinstance(whom, Organization):
-                self._everybody_changed(change.org_id)
-            elif isinstance(whom, Customers):
-                for customer in whom.external_ids:
-                    self._mark((change.org_id, customer))
+            return
+        self._freshness.hear(change)
 
     def _published(self, change: Change) -> None:
         local = self._locals.get(change.subject)
@@ -225,13 +213,13 @@ class Hub:
     def _catch_up(self, local: _Local) -> None:
         if not local.catching_up:
             local.catching_up = True
-            self._in_background(self._read_missed(local))
+            self._freshness.in_background(self._read_missed(local))
 
     async def _read_missed(self, local: _Local) -> None:
         async def read(tx: Tx) -> Any:
             return await store.read_since(tx, local.channel.org_id, local.name, local.position)
 
-        found = await self._patiently(lambda: self._database.run(read))
+        found = await self._freshness.patiently(lambda: self._database.run(read))
         local.catching_up = False
         if self._locals.get(local.name) is not local:
             return
@@ -240,117 +228,38 @@ class Hub:
         else:
             self._tell(local, found[1])
 
-    # Deciding anew.
+    # Publishing.
 
-    def _everybody_changed(self, org_id: UUID) -> None:
-        for name in self._names.get(org_id, ()):
-            channel = self._locals[name].channel
-            if channel.customer is None:
-                self._in_background(self._mark_subscribers(org_id))
-            else:
-                self._mark((org_id, channel.customer))
+    async def _publish(self, tx: Tx, org_id: UUID, customer: str, *, joining: bool) -> Looked:
+        """Decide the customer's features and publish what differs, in its channel and in the organization's.
 
-    async def _mark_subscribers(self, org_id: UUID) -> None:
-        customers = await self._patiently(
-            lambda: self._database.run(lambda tx: store.subscribers(tx, org_id, MAX_TOLD_EACH + 1))
+        The first to join a channel has yet to ask how things are, so that is only noted; later comers may have missed
+        something.
+        """
+        found = await find_differences(
+            tx, self._economics, org_id=org_id, customer=customer, real_now=self._clock.now()
         )
-        if len(customers) <= MAX_TOLD_EACH:
-            for customer in customers:
-                self._mark((org_id, customer))
-            return
-        name = name_of(Channel(org_id, None))
+        if joining and found.is_new:
+            await store.write_told(tx, org_id, found.name, found.after)
+            return Looked(False, found.next_at)
+        if found.telling:
+            await store.write_told(tx, org_id, found.name, found.telling)
+            await self._append_everywhere(tx, org_id, found)
+        return Looked(found.waiting, found.next_at)
 
-        async def begin_anew(tx: Tx) -> None:
-            if await store.lock_existing_channel(tx, org_id, name) is not None:
-                position = await store.new_epoch(tx, org_id, name)
-                payload = {"epoch": position.epoch, "position": 1, "data": []}
-                await self._bus.publish(tx, Change(org_id, REALTIME_PUBLISHED, name, payload))
+    async def _append_everywhere(self, tx: Tx, org_id: UUID, found: Differences) -> None:
+        await self._append(tx, org_id, found.name, found.position, found.data)
+        # After the customer's, always in this order.
+        workspace = name_of(Channel(org_id, None))
+        stands = await store.lock_existing_channel(tx, org_id, workspace)
+        if stands is not None:
+            await self._append(tx, org_id, workspace, stands, found.data)
 
-        await self._patiently(lambda: self._database.run(begin_anew))
-
-    def _is_heard(self, key: _Key) -> bool:
-        org_id, customer = key
-        names = self._names.get(org_id, ())
-        return name_of(Channel(org_id, customer)) in names or name_of(Channel(org_id, None)) in names
-
-    def _mark(self, key: _Key) -> None:
-        """This customer's decisions may have changed."""
-        if not self._is_heard(key):
-            return
-        changed = self._fresh.get(key)
-        if changed is not None:
-            changed.set()
-            return
-        self._fresh[key] = asyncio.Event()
-        self._in_background(self._keep_fresh(key))
-
-    async def _keep_fresh(self, key: _Key) -> None:
-        changed = self._fresh[key]
-        org_id, customer = key
-        try:
-            while self._is_heard(key):
-                changed.clear()
-                refreshed = await self._patiently(lambda: self._refresh(org_id, customer, joining=False))
-                self._look_again(key, refreshed.next_at)
-                await asyncio.sleep(PAUSE_S)
-                if changed.is_set():
-                    continue
-                if not refreshed.waiting:
-                    return
-                try:
-                    async with asyncio.timeout(USAGE_PAUSE_S):
-                        await changed.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            del self._fresh[key]
-
-    async def _refresh(self, org_id: UUID, customer: str, *, joining: bool) -> Refreshed:
-        async def work(tx: Tx) -> Refreshed:
-            return await refresh(
-                tx,
-                self._economics,
-                self._bus,
-                org_id=org_id,
-                customer=customer,
-                joining=joining,
-                real_now=self._clock.now(),
-            )
-
-        async with self._turns:
-            return await self._database.run(work)
-
-    def _look_again(self, key: _Key, at: datetime | None) -> None:
-        """When time alone may change something; at the latest in an hour, which does no harm."""
-        earlier = self._timers.pop(key, None)
-        if earlier is not None:
-            earlier.cancel()
-        if at is None or not self._is_heard(key):
-            return
-        delay_s = min(max(0.0, (at - self._clock.now()).total_seconds()) + 0.01, LOOK_AGAIN_S)
-
-        def look() -> None:
-            self._timers.pop(key, None)
-            self._mark(key)
-
-        self._timers[key] = asyncio.get_running_loop().call_later(delay_s, look)
-
-    # Running.
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Until the database can be had."""
-        while True:
-            try:
-                return await work()
-            except Unavailable:
-                await asyncio.sleep(RETRY_S)
-
-    def _in_background(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("realtime_failed", error=repr(error))
+    async def _append(self, tx: Tx, org_id: UUID, name: str, position: Position, data: list[bytes]) -> None:
+        await store.append(tx, org_id, name, position, data)
+        payload = {
+            "epoch": position.epoch,
+            "position": position.offset + 1,
+            "data": [text.decode() for text in data],
+        }
+        await self._bus.publish(tx, Change(org_id, REALTIME_PUBLISHED, name, payload))

@@ -29,14 +29,18 @@ async def signing_secret(tx: Tx, name: str) -> bytes:
     return secret
 
 
-async def is_live_key(tx: Tx, org_id: UUID, key_id: UUID) -> bool:
-    """Whether the API key that a token was made with has not been revoked since."""
-    found: bool = await tx.fetchval(
-        "select exists (select from api_keys where org_id = $1 and id = $2 and revoked_at is null)",
-        org_id,
-        key_id,
+async def dead_keys(tx: Tx, keys: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, UUID]]:
+    """Which of these API keys (organization, id) have been revoked, or are there no more."""
+    rows = await tx.fetch(
+        """
+        select asked.org_id, asked.id from unnest($1::uuid[], $2::uuid[]) as asked (org_id, id)
+        where not exists (
+            select from api_keys k where k.org_id = asked.org_id and k.id = asked.id and k.revoked_at is null)
+        """,
+        [org_id for org_id, _ in keys],
+        [key_id for _, key_id in keys],
     )
-    return found
+    return [(row["org_id"], row["id"]) for row in rows]
 
 
 async def lock_channel(tx: Tx, org_id: UUID, name: str) -> tuple[Position, bool]:
@@ -129,21 +133,19 @@ async def read_since(
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A customer as it is now: its features' and metrics' codes, the plan it has, and when that may change by time alone.
+    """A customer as it is now: its features' and metrics' codes, and the plan it has.
 
-    `id` None: there is no such customer. `next_at` is an instant of the organization's time, which stands still when
-    `test_now` is given.
+    `id` None: there is no such customer. The organization's time stands still when `test_now` is given.
     """
 
     id: UUID | None
     codes: tuple[str, ...]
     plan: str | None
     subscription_status: str | None
-    next_at: datetime | None
     test_now: datetime | None
 
 
-async def overview(tx: Tx, org_id: UUID, customer: str, real_now: datetime) -> Overview:
+async def overview(tx: Tx, org_id: UUID, customer: str) -> Overview:
     row = await tx.fetchrow(
         """
         with c as (
@@ -153,10 +155,8 @@ async def overview(tx: Tx, org_id: UUID, customer: str, real_now: datetime) -> O
         ), latest as (
             select p.code, s.status from s join plans p on p.org_id = $1 and p.id = s.plan_id
             order by s.status = 'active' desc, s.started_at desc, s.id desc limit 1
-        ), clock as (
-            select test_now, coalesce(test_now, $4) as now from organizations where id = $1
         )
-        select (select id from c) as id, clock.test_now,
+        select (select id from c) as id, o.test_now,
             (select code from latest) as plan, (select status from latest) as subscription_status,
             array(
                 select f.code from features f where f.org_id = $1 and f.deleted_at is null and f.id in (
@@ -168,22 +168,18 @@ async def overview(tx: Tx, org_id: UUID, customer: str, real_now: datetime) -> O
                     select charge ->> 'metric_id' from plan_versions v, jsonb_array_elements(v.charges) charge
                     where v.org_id = $1 and v.id in (select plan_version_id from s))
                 limit $3
-            ) as codes,
-            (select min(i) from s, unnest(array[s.started_at, s.ending_at, s.current_period_end, s.trial_ends_at]) i
-             where s.status in ('active', 'pending') and i > clock.now) as next_at
-        from clock
+            ) as codes
+        from organizations o where o.id = $1
         """,
         org_id,
         customer,
         MAX_FEATURES,
-        real_now,
     )
     return Overview(
         row["id"],
         tuple(row["codes"]),
         row["plan"],
         row["subscription_status"],
-        row["next_at"],
         row["test_now"],
     )
 
@@ -239,15 +235,38 @@ def _decimal(value: Any) -> Decimal | None:
     return None if value is None else Decimal(value)
 
 
-async def subscribers(tx: Tx, org_id: UUID, limit: int) -> list[str]:
-    """The merchant's ids of customers with a subscription that runs, `limit` of them at most."""
+async def subscribers(tx: Tx, org_id: UUID, after: str, limit: int) -> list[str]:
+    """The merchant's ids of customers with a subscription that runs, the first `limit` that follow `after`."""
     rows = await tx.fetch(
         """
-        select c.external_id from customers c where c.org_id = $1 and c.deleted_at is null and exists (
+        select c.external_id from customers c
+        where c.org_id = $1 and c.external_id > $2 and c.deleted_at is null and exists (
             select from subscriptions s where s.org_id = $1 and s.customer_id = c.id and s.status = 'active')
-        limit $2
+        order by c.external_id limit $3
         """,
         org_id,
+        after,
         limit,
     )
     return [row["external_id"] for row in rows]
+
+
+async def coming_instants(
+    tx: Tx, org_id: UUID, after: datetime, until: datetime
+) -> list[tuple[str, datetime]]:
+    """Whom time alone may change between two instants, and when first; nobody where time stands still."""
+    rows = await tx.fetch(
+        """
+        select c.external_id, min(i) as at
+        from subscriptions s
+        cross join lateral unnest(array[s.started_at, s.ending_at, s.current_period_end, s.trial_ends_at]) i
+        join customers c on c.org_id = s.org_id and c.id = s.customer_id
+        join organizations o on o.id = s.org_id and o.test_now is null
+        where s.org_id = $1 and s.status in ('active', 'pending') and i > $2 and i <= $3
+        group by c.external_id
+        """,
+        org_id,
+        after,
+        until,
+    )
+    return [(row["external_id"], row["at"]) for row in rows]

@@ -1,0 +1,93 @@
+"""Who may come in, and who has to leave: tokens, and the keys that they were made with.
+
+A revoked key's connections are closed within `CHECK_EVERY_S`, in every process: each asks the database about the keys of its
+own connections, all at once, so that it takes no news to arrive.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from nozle_server.core.clock import Clock
+from nozle_server.core.errors import Unavailable
+from nozle_server.infra.database import Database
+from nozle_server.realtime import store
+from nozle_server.realtime.channels import name_of
+from nozle_server.realtime.model import Channel, Claims
+from nozle_server.realtime.tokens import TokenRefused, mint, verify
+
+SECRET_NAME = "realtime tokens"
+CHECK_EVERY_S = 0.5
+
+_Key = tuple[UUID, UUID]
+
+
+class Guest(Protocol):
+    def turn_out(self) -> None:
+        """The key that let it in has been revoked."""
+
+
+class Gate:
+    """One a process; `run` keeps looking at the keys of those inside."""
+
+    def __init__(self, database: Database, clock: Clock, secret: str | None) -> None:
+        self._database, self._clock = database, clock
+        self._secret = secret.encode() if secret else None
+        self._inside: dict[_Key, set[Guest]] = {}
+
+    async def new_token(
+        self, *, org_id: UUID, key_id: UUID, scope: str, channels: Sequence[Channel]
+    ) -> tuple[str, datetime]:
+        """A connection token for these channels, and when it ends."""
+        names = tuple(name_of(channel) for channel in channels)
+        secret = await self._get_secret()
+        return mint(
+            secret, org_id=org_id, key_id=key_id, scope=scope, channels=names, real_now=self._clock.now()
+        )
+
+    async def check_token(self, token: str) -> Claims:
+        """What it says, when its key is still good too. TokenRefused, TokenExpired."""
+        claims = verify(await self._get_secret(), token, self._clock.now())
+        await self.check_key(claims.org_id, claims.key_id)
+        return claims
+
+    async def check_key(self, org_id: UUID, key_id: UUID) -> None:
+        """TokenRefused when the key that the token was made with has been revoked."""
+        async with self._database.connection() as connection:
+            if await store.dead_keys(connection, [(org_id, key_id)]):
+                raise TokenRefused
+
+    def enter(self, claims: Claims, guest: Guest) -> None:
+        """From here on `guest` is turned out when the key is revoked."""
+        self._inside.setdefault((claims.org_id, claims.key_id), set()).add(guest)
+
+    def leave(self, claims: Claims, guest: Guest) -> None:
+        """It is gone; again is harmless."""
+        key = (claims.org_id, claims.key_id)
+        guests = self._inside.get(key)
+        if guests is not None:
+            guests.discard(guest)
+            if not guests:
+                del self._inside[key]
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            if not self._inside:
+                continue
+            try:
+                async with self._database.connection() as connection:
+                    dead = await store.dead_keys(connection, list(self._inside))
+            except Unavailable:
+                continue  # nobody can tell; nor can anybody come in
+            for key in dead:
+                for guest in tuple(self._inside.get(key, ())):
+                    guest.turn_out()
+
+    async def _get_secret(self) -> bytes:
+        if self._secret is None:
+            self._secret = await self._database.run(lambda tx: store.signing_secret(tx, SECRET_NAME))
+        return self._secret

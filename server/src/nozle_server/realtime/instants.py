@@ -12,14 +12,10 @@ def next_instant(subscription: Subscription, interval: Interval, now: datetime) 
 
     A period that is over is followed by the next at once, also when the billing run that opens it is still to come.
     """
-    if subscription.status not in (Status.ACTIVE, Status.PENDING):
+    end = subscription.terminated_at or subscription.ending_at
+    if subscription.status is Status.CANCELED or (end is not None and end <= now):
         return None
-    instants = [
-        subscription.started_at,
-        subscription.ending_at,
-        subscription.trial_ends_at,
-        subscription.current_period_end,
-    ]
+    instants = [subscription.started_at, subscription.trial_ends_at, subscription.current_period_end, end]
     if subscription.current_period_end <= now and subscription.is_active_at(now):
         instants.append(subscription.period_at(now, interval).end)
     return min((one for one in instants if one is not None and one > now), default=None)

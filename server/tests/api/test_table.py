@@ -20,6 +20,8 @@ PUBLIC = {
     "GET /metrics",  # by address or secret, its own rule
     "GET /openapi.json",
     "GET /docs",
+    "GET /entitlements/keys",  # public keys are for everybody
+    "GET /.well-known/jwks.json",
     "GET /files/{workspace}/invoices/{file}",  # by its signature
     "GET /files/{workspace}/credit_notes/{file}",  # likewise
 }

@@ -29,6 +29,7 @@ from nozle_server.api.routes import (
     customers,
     docs,
     entities,
+    entitlement_snapshots,
     entitlements,
     event_estimates,
     events,
@@ -67,6 +68,7 @@ from nozle_server.api.routes import (
 ENDPOINTS: tuple[Endpoint, ...] = (
     *entitlements.ENDPOINTS,
     *customer_entitlements.ENDPOINTS,
+    *entitlement_snapshots.ENDPOINTS,
     *realtime.ENDPOINTS,
     *credits.ENDPOINTS,
     *credit_grants.ENDPOINTS,

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from nozle_server.bootstrap import UnsafeDatabaseError
-from nozle_server.cli import audit, catalog, due, keys, organizations, processes
+from nozle_server.cli import audit, catalog, due, keys, organizations, processes, snapshot_keys
 from nozle_server.core.errors import NozleError
 from nozle_server.infra.durability import UnsupportedPostgresError
 from nozle_server.infra.embedded_postgres import DataDirectoryInUse, EmbeddedPostgresError
@@ -28,6 +28,7 @@ for command in (
 app.add_typer(organizations.group, name="organizations")
 app.add_typer(keys.group, name="keys")
 app.add_typer(due.group, name="due")
+app.add_typer(snapshot_keys.group, name="snapshot-keys")
 
 
 _EXPECTED = (

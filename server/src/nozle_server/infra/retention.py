@@ -24,6 +24,12 @@ _SPENT = (
         " where c.org_id = watches.org_id and c.watch_key = watches.key)",
     ),
     ("customer_sessions", "expires_at < $1::timestamptz"),
+    # Of replicas that never came back.
+    (
+        "replica_holds",
+        "renewed_at < $1::timestamptz - interval '7 days' and not exists (select from credit_holds h"
+        " where h.org_id = replica_holds.org_id and h.id = replica_holds.hold_id and h.status = 'open')",
+    ),
     # The log says why a job was parked: that stays as long as the job.
     (
         "pgqueuer_log",

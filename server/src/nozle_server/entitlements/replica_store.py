@@ -1,0 +1,68 @@
+"""Which holds stand behind what replicas may give away."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from nozle_server.infra.database import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaHold:
+    """A hold for one feature, the account it is of, and the snapshot that last told of it."""
+
+    feature: str
+    hold_id: UUID
+    account_id: UUID
+    snapshot_id: UUID
+
+
+async def list_holds(tx: Tx, org_id: UUID, customer_id: UUID, replica: str) -> list[ReplicaHold]:
+    """A replica's, in order of feature. Hold the customer's row before."""
+    rows = await tx.fetch(
+        """
+        select r.feature, r.hold_id, h.account_id, r.snapshot_id from replica_holds r
+        join credit_holds h on h.org_id = r.org_id and h.id = r.hold_id
+        where r.org_id = $1 and r.customer_id = $2 and r.replica_id = $3
+        """,
+        org_id,
+        customer_id,
+        replica,
+    )
+    return sorted((ReplicaHold(**dict(row)) for row in rows), key=lambda one: one.feature)
+
+
+async def replace_holds(
+    tx: Tx,
+    org_id: UUID,
+    customer_id: UUID,
+    replica: str,
+    holds: Mapping[str, UUID],
+    *,
+    snapshot_id: UUID,
+    real_now: datetime,
+) -> None:
+    """From now on these are the replica's holds, by feature, and no others."""
+    await tx.execute(
+        """
+        delete from replica_holds
+        where org_id = $1 and customer_id = $2 and replica_id = $3 and feature <> all($4)
+        """,
+        org_id,
+        customer_id,
+        replica,
+        list(holds),
+    )
+    await tx.executemany(
+        """
+        insert into replica_holds (org_id, customer_id, replica_id, feature, hold_id, snapshot_id, renewed_at)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        on conflict (org_id, customer_id, replica_id, feature) do update
+            set hold_id = excluded.hold_id, snapshot_id = excluded.snapshot_id, renewed_at = excluded.renewed_at
+        """,
+        [
+            (org_id, customer_id, replica, feature, hold_id, snapshot_id, real_now)
+            for feature, hold_id in sorted(holds.items())
+        ],
+    )

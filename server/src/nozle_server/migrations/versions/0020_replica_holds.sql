@@ -1,0 +1,18 @@
+-- Which hold stands behind what a replica may give away of a feature while it is cut off: one at a time.
+create table replica_holds (
+    org_id uuid not null,
+    customer_id uuid not null,
+    -- The merchant's name of the process.
+    replica_id text not null,
+    feature text not null,
+    hold_id uuid not null,
+    -- The snapshot that last told of it: what is reported as spent of another one is a repetition.
+    snapshot_id uuid not null,
+    -- Real time, also of organizations on a test clock.
+    renewed_at timestamptz not null,
+    primary key (org_id, customer_id, replica_id, feature),
+    unique (org_id, hold_id),
+    foreign key (org_id, customer_id) references customers (org_id, id),
+    foreign key (org_id, hold_id) references credit_holds (org_id, id)
+);
+create index replica_holds_by_age on replica_holds (renewed_at);

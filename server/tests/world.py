@@ -230,6 +230,12 @@ class World:
         assert isinstance(made["id"], str)
         return made["id"]
 
+    async def a_margin_policy(self, whose: str = "organization", **terms: object) -> JsonObject:
+        """Set it; `whose` is "organization", or as "plan/pro"."""
+        made = _good(await self.call("PUT", f"/api/v1/margin/policies/{whose}", terms))
+        assert isinstance(made, dict)
+        return made
+
     async def settings(self, **settings: object) -> None:
         """Settings of the organization that have no endpoint yet."""
         async with self.database.transaction() as tx:

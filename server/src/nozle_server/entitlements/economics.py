@@ -14,6 +14,7 @@ from nozle_server.costs import store as costs_store
 from nozle_server.costs.model import CostType
 from nozle_server.costs.queries import average_cost_cents, cost_model_of_next_unit
 from nozle_server.costs.unit_cost import marginal_cents
+from nozle_server.entitlements.policy import Gap
 from nozle_server.entitlements.price_position import price_position
 from nozle_server.entitlements.snapshot import MetricFacts
 from nozle_server.infra.database import Database, Tx
@@ -42,18 +43,18 @@ class Economics:
         self._database, self._usage_store = database, usage_store
         self._estimates = estimates or Estimates(kept_s=KEPT_S, kept_empty_s=KEPT_EMPTY_S)
 
-    def peek(self, wanted: Wanted) -> Estimate | None:
-        """The figure, where it is known."""
-        return self._estimates.peek(wanted.key)
+    def peek(self, wanted: Wanted, max_age_s: float | None) -> Estimate | None:
+        """The figure, where it is known, `max_age_s` old at most."""
+        return self._estimates.peek(wanted.key, max_age_s)
 
-    async def get(self, wanted: Wanted) -> Estimate:
-        """The figure, of which one caller at a time asks the database."""
+    async def get(self, wanted: Wanted, max_age_s: float | None) -> Estimate:
+        """The figure, of which one caller at a time asks the database; who sets an age asks for itself."""
 
         async def read() -> Decimal | None:
             async with self._database.connection() as connection:
                 return await wanted.read(connection)
 
-        return await self._estimates.get(wanted.key, read)
+        return await self._estimates.get(wanted.key, read, max_age_s)
 
     def forget_all(self) -> None:
         self._estimates.forget_all()
@@ -82,29 +83,41 @@ class Economics:
         return Wanted(key, read)
 
 
-def unit_cost_cents(
-    org_id: UUID, metric: MetricFacts, *, model: str | None, now: datetime
-) -> Decimal | Wanted:
-    """What one more unit costs the merchant, in cents.
+@dataclass(frozen=True, slots=True)
+class UnitCost:
+    """What one more unit costs the merchant, in cents, or how to find out; whose cost model says so (None: an average has
+    none), or why nobody can say."""
+
+    cents: Decimal | Wanted
+    cost_model_id: UUID | None = None
+    gap: Gap | None = None
+
+
+NO_COST = UnitCost(Decimal(0), gap=Gap.NO_COST_MODEL)
+
+
+def unit_cost(org_id: UUID, metric: MetricFacts, *, model: str | None, now: datetime) -> UnitCost:
+    """What one more unit costs.
 
     By a per-unit cost model: its amount. By rates per AI model: the recent average of that AI model, since a unit is a
     mixture of input and output tokens (without a model: of all). By tiers: the price of the tier that the month's next
     unit falls in.
     """
     if not metric.cost_models:
-        return Decimal(0)
+        return NO_COST
     chosen = cost_model_of_next_unit(metric.cost_models, model)
     if chosen is None or chosen.cost_type is CostType.PER_MODEL:
-        return Wanted(
+        average = Wanted(
             ("average", org_id, metric.id, model),
             lambda tx: average_cost_cents(tx, org_id, metric.id, model, now),
         )
+        return UnitCost(average)
     if chosen.cost_type is CostType.PER_UNIT:
         assert chosen.amount_cents is not None
-        return chosen.amount_cents
+        return UnitCost(chosen.amount_cents, chosen.id)
     month = now.date().replace(day=1)
 
     async def read(tx: Tx) -> Decimal:
         return marginal_cents(chosen.tiers, await costs_store.month_quantity(tx, org_id, chosen.id, month))
 
-    return Wanted(("tier", org_id, chosen.id, month), read)
+    return UnitCost(Wanted(("tier", org_id, chosen.id, month), read), chosen.id)

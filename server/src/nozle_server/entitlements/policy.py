@@ -117,6 +117,23 @@ NO_POLICIES = Policies()
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPolicies:
+    """The policies that an organization has for more than one customer: plans' and features' by id."""
+
+    organization: Policy | None = None
+    plans: Mapping[UUID, Policy] = field(default_factory=dict)
+    features: Mapping[UUID, Policy] = field(default_factory=dict)
+
+
+def bearing_on(feature_id: UUID | None, shared: SharedPolicies | None, own: Policy | None) -> Policies:
+    """The policies that bear on a question about a feature (None: about a metric), `own` being the customer's."""
+    if shared is None:
+        return NO_POLICIES if own is None else Policies(customer=own)
+    feature = None if feature_id is None else shared.features.get(feature_id)
+    return Policies(shared.organization, shared.plans, feature, own)
+
+
+@dataclass(frozen=True, slots=True)
 class UnitEconomics:
     """What one more unit would cost and earn, in `currency`; 0 where there is a gap. `plan_version_id` and `cost_model_id`
     are what it was worked out by: an average has no single cost model behind it."""

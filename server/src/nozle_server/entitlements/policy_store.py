@@ -1,26 +1,29 @@
 """All SQL of margin policies, and rows <-> values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from nozle_server.core.ids import new_id
-from nozle_server.entitlements.policy import Mode, OnUnavailable, Policies, Policy, Scope
+from nozle_server.entitlements.policy import Mode, OnUnavailable, Policy, Scope, SharedPolicies
 from nozle_server.infra.database import Tx
 
 _TERMS = """v.minimum_margin_percent, v.minimum_margin_amount, v.maximum_estimated_cost, v.mode, v.on_unavailable,
     v.maximum_snapshot_age_seconds"""
 
-IN_FORCE = f"""(select jsonb_agg(to_jsonb(in_force)) from (
-    select p.scope, p.plan_id, v.id as version_id, {_TERMS}
+_IN_FORCE = f"""(select jsonb_agg(to_jsonb(in_force)) from (
+    select p.scope, p.plan_id, p.feature_id, v.id as version_id, {_TERMS}
     from margin_policies p join margin_policy_versions v on v.org_id = p.org_id and v.id = p.current_version_id
-    where p.org_id = $1 and (p.scope = 'organization' or p.plan_id = s.plan_id or p.feature_id = asked.feature_id
-        or p.customer_id = c.id)) in_force)"""
-"""SQL for the policies that bear on a question, to be read together with its other facts; `policies_from` reads them."""
+    where p.org_id = $1 and {{whose}}) in_force)"""
+SHARED = _IN_FORCE.format(whose="p.scope <> 'customer'")
+"""SQL for the policies that are no customer's; `shared_from` reads what it gives."""
+OF_CUSTOMER = _IN_FORCE.format(whose="p.customer_id = c.id")
+"""SQL for the own policy of the customer `c`; `own_from` reads what it gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +41,46 @@ class PolicyVersion:
     created_by: UUID | None
 
 
-def policies_from(rows: Iterable[Mapping[str, Any]]) -> Policies:
-    """The policies of `IN_FORCE`; the same one may be there more than once."""
-    found: dict[Scope, Policy] = {}
+def shared_from(rows: Sequence[Mapping[str, Any]] | None) -> SharedPolicies | None:
+    """None where there are none, as in most organizations."""
+    if not rows:
+        return None
+    organization: Policy | None = None
     plans: dict[UUID, Policy] = {}
+    features: dict[UUID, Policy] = {}
     for row in rows:
-        scope, policy = Scope(row["scope"]), _terms(row)
-        if scope is Scope.PLAN:
-            plans[UUID(row["plan_id"])] = policy
-        else:
-            found[scope] = policy
-    return Policies(
-        organization=found.get(Scope.ORGANIZATION),
-        plans=plans,
-        feature=found.get(Scope.FEATURE),
-        customer=found.get(Scope.CUSTOMER),
-    )
+        policy = _terms(row)
+        match Scope(row["scope"]):
+            case Scope.PLAN:
+                plans[UUID(row["plan_id"])] = policy
+            case Scope.FEATURE:
+                features[UUID(row["feature_id"])] = policy
+            case Scope.ORGANIZATION:
+                organization = policy
+            case Scope.CUSTOMER:
+                raise AssertionError("a customer's is not shared")
+    return SharedPolicies(organization, plans, features)
+
+
+def own_from(rows: Sequence[Mapping[str, Any]] | None) -> Policy | None:
+    return _terms(rows[0]) if rows else None
 
 
 def _terms(row: Mapping[str, Any]) -> Policy:
     return Policy(
-        minimum_margin_percent=row["minimum_margin_percent"],
-        minimum_margin_amount=row["minimum_margin_amount"],
-        maximum_estimated_cost=row["maximum_estimated_cost"],
+        minimum_margin_percent=_decimal(row["minimum_margin_percent"]),
+        minimum_margin_amount=_decimal(row["minimum_margin_amount"]),
+        maximum_estimated_cost=_decimal(row["maximum_estimated_cost"]),
         mode=None if row["mode"] is None else Mode(row["mode"]),
         on_unavailable=OnUnavailable(row["on_unavailable"]),
         maximum_snapshot_age_seconds=row["maximum_snapshot_age_seconds"],
         version_id=UUID(str(row["version_id"])),
     )
+
+
+def _decimal(value: Decimal | int | None) -> Decimal | None:
+    """Whole numbers come from jsonb as int."""
+    return None if value is None else Decimal(value)
 
 
 _VERSIONS = f"""

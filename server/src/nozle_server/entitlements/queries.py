@@ -11,8 +11,9 @@ from nozle_server.catalog.model import Charge, ChargeFilter
 from nozle_server.core.rounding import EXACT
 from nozle_server.core.standing import Standing
 from nozle_server.entitlements.decision import decide
-from nozle_server.entitlements.economics import Economics, Wanted, unit_cost_cents
+from nozle_server.entitlements.economics import NO_COST, Economics, UnitCost, Wanted, unit_cost
 from nozle_server.entitlements.model import Decision, Facts, PlanRight, SubscriptionFacts
+from nozle_server.entitlements.policy import Gap, Policies, bearing_on
 from nozle_server.entitlements.price_position import depends_on_filters
 from nozle_server.entitlements.snapshot import (
     CustomerSnapshot,
@@ -84,14 +85,19 @@ async def decide_question(
     """Decide a question by this snapshot; figures of unit economics that are not known are read."""
     organization = snapshot.organization
     now = organization.now(real_now)
-    needed = economics if with_costs or organization.margin_enforcement == "deny" else None
-    asked = _ask(snapshot, question, needed, now)
-    figures = [economics.peek(one) or await economics.get(one) for one in asked.wanted]
+    # A feature's code comes before a metric's (contract Decision 6).
+    feature = organization.features.get(question.feature)
+    policies = bearing_on(feature.id if feature else None, organization.policies, snapshot.policy)
+    needed = economics if with_costs or policies.may_deny(organization.margin_enforcement) else None
+    asked = _ask(snapshot, question, feature, policies, needed, now)
+    wanted, age = asked.wanted, policies.maximum_age_s()
+    figures = [economics.peek(one, age) or await economics.get(one, age) for one in wanted]
+    standings = [snapshot.standing, organization.standing, *(one.standing for one in figures)]
+    if age is not None:
+        standings += [Standing(one.read_at + age) for one in figures]
     return Decided(
-        decide(
-            _facts(asked, {one.key: found.value for one, found in zip(asked.wanted, figures, strict=True)})
-        ),
-        (snapshot.standing, organization.standing, *(one.standing for one in figures)),
+        decide(_facts(asked, {one.key: found.value for one, found in zip(wanted, figures, strict=True)})),
+        tuple(standings),
         None if organization.test_now else _changes_at(asked),
     )
 
@@ -114,8 +120,9 @@ class _Asked:
     customer: CustomerSnapshot
     feature: FeatureFacts | None
     metric: MetricFacts | None
+    policies: Policies
     now: datetime
-    cost: Decimal | Wanted
+    cost: UnitCost
     subscriptions: tuple[SubscriptionSnapshot, ...]
     running: Mapping[UUID, _AskedSubscription]
 
@@ -123,15 +130,18 @@ class _Asked:
     def wanted(self) -> list[Wanted]:
         """The figures that no snapshot holds."""
         found = [one.position for one in self.running.values() if one.position is not None]
-        return [*found, self.cost] if isinstance(self.cost, Wanted) else found
+        return [*found, self.cost.cents] if isinstance(self.cost.cents, Wanted) else found
 
 
 def _ask(
-    snapshot: CustomerSnapshot, question: Question, economics: Economics | None, now: datetime
+    snapshot: CustomerSnapshot,
+    question: Question,
+    feature: FeatureFacts | None,
+    policies: Policies,
+    economics: Economics | None,
+    now: datetime,
 ) -> _Asked:
     organization = snapshot.organization
-    # A feature's code comes before a metric's (contract Decision 6).
-    feature = organization.features.get(question.feature)
     metric_id = feature.metric_id if feature else organization.metric_ids.get(question.feature)
     metric = organization.metrics[metric_id] if metric_id else None
     subscriptions = snapshot.subscriptions
@@ -144,10 +154,10 @@ def _ask(
         for one in subscriptions
         if one.subscription.is_active_at(now)
     }
-    cost: Decimal | Wanted = _ZERO
-    if economics and metric and metric.cost_models:
-        cost = unit_cost_cents(organization.org_id, metric, model=question.metadata.get("model"), now=now)
-    return _Asked(snapshot, feature, metric, now, cost, subscriptions, running)
+    cost = NO_COST
+    if economics and metric:
+        cost = unit_cost(organization.org_id, metric, model=question.metadata.get("model"), now=now)
+    return _Asked(snapshot, feature, metric, policies, now, cost, subscriptions, running)
 
 
 def _asked_subscription(
@@ -168,19 +178,23 @@ def _asked_subscription(
     return _AskedSubscription(one, charge, matched, position)
 
 
-def _facts(asked: _Asked, figures: Mapping[Hashable, Decimal]) -> Facts:
-    organization = asked.customer.organization
+def _facts(asked: _Asked, figures: Mapping[Hashable, Decimal | None]) -> Facts:
+    organization, cost = asked.customer.organization, asked.cost
+    cents = figures[cost.cents.key] if isinstance(cost.cents, Wanted) else cost.cents
     return Facts(
         now=asked.now,
         subscriptions=tuple([_subscription_facts(asked, one, figures) for one in asked.subscriptions]),
-        cost_per_use_cents=figures[asked.cost.key] if isinstance(asked.cost, Wanted) else asked.cost,
+        cost_per_use_cents=_ZERO if cents is None else cents,
         min_margin_percent=organization.min_margin_percent,
         margin_enforcement=organization.margin_enforcement,
+        policies=asked.policies,
+        cost_gap=Gap.NO_USAGE_TO_AVERAGE if cents is None else cost.gap,
+        cost_model_id=cost.cost_model_id,
     )
 
 
 def _subscription_facts(
-    asked: _Asked, one: SubscriptionSnapshot, figures: Mapping[Hashable, Decimal]
+    asked: _Asked, one: SubscriptionSnapshot, figures: Mapping[Hashable, Decimal | None]
 ) -> SubscriptionFacts:
     subscription = one.subscription
     running = asked.running.get(subscription.id)
@@ -193,7 +207,7 @@ def _subscription_facts(
             used = rounded(_used(asked, one), *asked.metric.rounding)
             priced = rounded(_own(asked, one), *asked.metric.rounding)
         if running.position is not None:
-            priced = figures[running.position.key]
+            priced = figures[running.position.key] or _ZERO
     return SubscriptionFacts(
         status=subscription.status,
         started_at=subscription.started_at,
@@ -204,6 +218,8 @@ def _subscription_facts(
         priced_units=priced,
         currency=one.version.currency,
         cancelled=subscription.canceled_at is not None,
+        plan_id=subscription.plan_id,
+        plan_version_id=one.version.id,
     )
 
 

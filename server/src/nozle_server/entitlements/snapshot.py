@@ -10,6 +10,7 @@ from uuid import UUID
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.core.standing import Standing
 from nozle_server.costs.model import CostModel
+from nozle_server.entitlements.policy import Policy, SharedPolicies
 from nozle_server.subscriptions.model import Subscription
 
 
@@ -45,6 +46,7 @@ class OrganizationSnapshot:
     metric_ids: Mapping[str, UUID]
     metrics: Mapping[UUID, MetricFacts]
     entitlements: Mapping[UUID, Mapping[UUID, Mapping[str, Any]]]
+    policies: SharedPolicies | None = None
     standing: Standing = field(default_factory=Standing, compare=False)
 
     def now(self, real_now: datetime) -> datetime:
@@ -79,10 +81,11 @@ class SubscriptionSnapshot:
 @dataclass(frozen=True, slots=True)
 class CustomerSnapshot:
     """A customer's subscriptions, all that ever were, the latest first. `customer_id` None: nobody has this external id,
-    which is known and no gap in what is known."""
+    which is known and no gap in what is known. `policy` is the margin policy of the customer's own."""
 
     organization: OrganizationSnapshot
     external_id: str
     customer_id: UUID | None
     subscriptions: tuple[SubscriptionSnapshot, ...] = ()
+    policy: Policy | None = None
     standing: Standing = field(default_factory=Standing, compare=False)

@@ -13,6 +13,7 @@ from nozle_server.catalog import plan_store
 from nozle_server.catalog.model import PlanVersion
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.model import CostModel
+from nozle_server.entitlements import policy_store
 from nozle_server.entitlements.snapshot import (
     CustomerSnapshot,
     FeatureFacts,
@@ -28,7 +29,7 @@ from nozle_server.subscriptions import store as subscriptions_store
 _FOR_ALL_TIME = datetime.fromtimestamp(0, UTC)
 _NOTHING: Mapping[Any, Any] = {}
 
-_ORGANIZATION = """
+_ORGANIZATION = f"""
 select o.test_now, o.margin_enforcement, o.min_margin_percent,
     (select coalesce(jsonb_agg(jsonb_build_array(f.code, f.id, f.metric_id)), '[]')
         from features f where f.org_id = o.id and f.deleted_at is null) as features,
@@ -37,7 +38,8 @@ select o.test_now, o.margin_enforcement, o.min_margin_percent,
         from billable_metrics m where m.org_id = o.id) as metrics,
     (select coalesce(jsonb_agg(jsonb_build_array(e.plan_id, e.feature_id, e.privileges)), '[]')
         from plan_entitlements e where e.org_id = o.id) as entitlements,
-    array(select cm.id from cost_models cm where cm.org_id = o.id and cm.deleted_at is null) as cost_model_ids
+    array(select cm.id from cost_models cm where cm.org_id = o.id and cm.deleted_at is null) as cost_model_ids,
+    {policy_store.SHARED} as policies
 from organizations o where o.id = $1
 """
 
@@ -45,7 +47,8 @@ _SUBSCRIPTION = ", ".join(f"s.{name}" for name in subscriptions_store.COLUMNS.sp
 _CUSTOMER = f"""
 select c.id as found_customer_id, {_SUBSCRIPTION}, counted.metrics, counted.starts, counted.units,
     (select jsonb_object_agg(own.feature_id, jsonb_build_array(own.removed, own.privileges))
-        from subscription_entitlements own where own.org_id = s.org_id and own.subscription_id = s.id) as overrides
+        from subscription_entitlements own where own.org_id = s.org_id and own.subscription_id = s.id) as overrides,
+    {policy_store.OF_CUSTOMER} as policies
 from customers c
 left join subscriptions s on s.org_id = c.org_id and s.customer_id = c.id
 left join lateral (
@@ -88,6 +91,7 @@ async def read_organization(tx: Tx, org_id: UUID) -> OrganizationSnapshot:
         metric_ids={code: UUID(one) for one, code, live, *_ in row["metrics"] if live},
         metrics=metrics,
         entitlements=dict(entitlements),
+        policies=policy_store.shared_from(row["policies"]),
     )
 
 
@@ -104,6 +108,7 @@ async def read_customer(tx: Tx, organization: OrganizationSnapshot, external_id:
         external_id,
         rows[0]["found_customer_id"],
         tuple(_subscription(row, versions[row["plan_version_id"]]) for row in held),
+        policy_store.own_from(rows[0]["policies"]),
     )
 
 

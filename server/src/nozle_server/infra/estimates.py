@@ -13,10 +13,16 @@ KEPT_AT_MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure, and how long it may be taken for the present one."""
+    """A figure (None: there was nothing yet), and how long it may be taken for the present one: `kept_s` from when it was
+    read."""
 
-    value: Decimal
+    value: Decimal | None
     standing: Standing
+    kept_s: float
+
+    @property
+    def read_at(self) -> float:
+        return self.standing.until - self.kept_s
 
 
 class Estimates:
@@ -30,16 +36,22 @@ class Estimates:
         self._reading: dict[Hashable, asyncio.Task[Estimate]] = {}
         self._generation = 0
 
-    def peek(self, key: Hashable) -> Estimate | None:
-        """What is known and still good."""
-        known = self._known.get(key)
-        return known if known is not None and known.standing.until > self._monotonic() else None
+    def peek(self, key: Hashable, max_age_s: float | None = None) -> Estimate | None:
+        """What is known and still good, and not older than `max_age_s`."""
+        known, now = self._known.get(key), self._monotonic()
+        if known is None or now >= known.standing.until:
+            return None
+        return known if max_age_s is None or now < known.read_at + max_age_s else None
 
-    async def get(self, key: Hashable, read: Callable[[], Awaitable[Decimal | None]]) -> Estimate:
-        """What is known, else what `read` finds; None from it is nothing yet, and counts as 0."""
-        known = self.peek(key)
+    async def get(
+        self, key: Hashable, read: Callable[[], Awaitable[Decimal | None]], max_age_s: float | None = None
+    ) -> Estimate:
+        """What is known, else what `read` finds; None from it is nothing yet. Who sets an age reads for itself."""
+        known = self.peek(key, max_age_s)
         if known is not None:
             return known
+        if max_age_s is not None:
+            return await self._read(key, read)
         reading = self._reading.get(key)
         if reading is None:
             reading = self._reading[key] = asyncio.create_task(self._read(key, read))
@@ -50,19 +62,18 @@ class Estimates:
     async def _read(self, key: Hashable, read: Callable[[], Awaitable[Decimal | None]]) -> Estimate:
         started, generation = self._monotonic(), self._generation
         found = await read()
-        value = Decimal(0) if found is None else found
-        until = started + (self._kept_empty_s if found is None else self._kept_s)
+        kept_s = self._kept_empty_s if found is None else self._kept_s
         if generation != self._generation:  # told to forget meanwhile
-            return Estimate(value, Standing(0.0))
+            return Estimate(found, Standing(0.0), kept_s)
         before = self._known.get(key)
-        if before is not None and before.value == value:
-            before.standing.until = until
+        if before is not None and before.value == found:
+            before.standing.until = started + kept_s
             return before
         if before is not None:
             before.standing.fall()
         elif len(self._known) >= KEPT_AT_MOST:
             self._known.pop(next(iter(self._known))).standing.fall()
-        made = self._known[key] = Estimate(value, Standing(until))
+        made = self._known[key] = Estimate(found, Standing(started + kept_s), kept_s)
         return made
 
     def _done(self, key: Hashable, task: "asyncio.Task[Estimate]") -> None:

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from chaos.clients import Client
 
@@ -13,28 +14,38 @@ PLANS = {"basic": "0.02", "pro": "0.03"}
 
 
 @dataclass(frozen=True)
-class Rights:
-    """What decides about acme and `chat`. `limits` None: the plan has not got the feature."""
+class Own:
+    """What is acme's own."""
 
     plan: str | None
-    limits: Mapping[str, int | None]
-    own_limit: int | None = None
+    limit: int | None = None
     used: int = 0
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is everybody's. A plan whose limit is None has not got the feature."""
+
+    limits: Mapping[str, int | None]
     cost: int = 1
 
-    @property
-    def answer(self) -> tuple[object, ...]:
-        if self.plan is None:
-            return (False, "subscription_cancelled", 0, None, 0, 0)
-        limit = self.own_limit or self.limits[self.plan]
-        if limit is None:
-            return (False, "feature_not_in_plan", 0, None, 0, 0)
-        price = int(PLANS[self.plan].removeprefix("0.0"))
-        return (self.used < limit, "within_limit", self.used, limit, price, self.cost)
+
+def shows(truth: tuple[Any, ...]) -> object:
+    """What `look` finds in the answer when `Own` and `Catalog` are these."""
+    own: Own
+    catalog: Catalog
+    own, catalog = truth
+    if own.plan is None:
+        return (False, "subscription_cancelled", 0, None, 0, 0)
+    limit = own.limit or catalog.limits[own.plan]
+    if limit is None:
+        return (False, "feature_not_in_plan", 0, None, 0, 0)
+    price = int(PLANS[own.plan].removeprefix("0.0"))
+    return (own.used < limit, "within_limit", own.used, limit, price, catalog.cost)
 
 
 def look(answer: Mapping[str, object]) -> tuple[object, ...]:
-    """As `Rights.answer`."""
+    """As `shows`."""
     prices = ("revenue_per_use_cents", "cost_per_use_cents")
     return tuple(answer[name] for name in ("allowed", "reason", "used", "limit", *prices))
 
@@ -45,7 +56,7 @@ class Moods:
     def __init__(self, client: Client, rng: random.Random) -> None:
         self.client, self.rng = client, rng
         self.numbers = itertools.count(1000)
-        self.rights = Rights("basic", dict.fromkeys(PLANS, 100))
+        self.own, self.catalog = Own("basic"), Catalog(dict.fromkeys(PLANS, 100))
         self.subscription: str | None = None
 
     async def begin(self) -> None:
@@ -67,50 +78,53 @@ class Moods:
         await self._subscribe("basic")
         await self._cost(1)
 
-    async def change(self, url: str) -> Rights:
-        """One thing, drawn at random among those that can change now; what is true then."""
-        deeds = [self.change_plan, self.cancel, self.set_limit, self.override, self.set_cost, self.use]
-        if self.rights.plan is None:
-            deeds = [self.subscribe, self.subscribe, self.set_limit]
-        self.rights = await self.rng.choice(deeds)(url)
-        return self.rights
+    @property
+    def truth(self) -> tuple[Own, Catalog]:
+        return self.own, self.catalog
 
-    async def change_plan(self, url: str) -> Rights:
-        other = self.rng.choice([plan for plan in PLANS if plan != self.rights.plan])
+    async def change(self, url: str) -> None:
+        """One thing, drawn at random among those that can change now."""
+        deeds = [self.change_plan, self.cancel, self.set_limit, self.override, self.set_cost, self.use]
+        if self.own.plan is None:
+            deeds = [self.subscribe, self.subscribe, self.set_limit]
+        await self.rng.choice(deeds)(url)
+
+    async def change_plan(self, url: str) -> None:
+        other = self.rng.choice([plan for plan in PLANS if plan != self.own.plan])
         body = {"customer_id": "acme", "plan_code": other}
         await self.client.post("/api/v1/billing/upgrade", body, at=url)
-        return replace(self.rights, plan=other, own_limit=None)
+        self.own = replace(self.own, plan=other, limit=None)
 
-    async def cancel(self, url: str) -> Rights:
+    async def cancel(self, url: str) -> None:
         target = f"/api/v1/subscriptions/{self.subscription}?cancellation_policy=immediate"
         await self.client.must("DELETE", target, None, at=url)
-        return replace(self.rights, plan=None, own_limit=None, used=0)
+        self.own = Own(None)
 
-    async def subscribe(self, url: str) -> Rights:
+    async def subscribe(self, url: str) -> None:
         plan = self.rng.choice(list(PLANS))
         await self._subscribe(plan, url)
-        return replace(self.rights, plan=plan)
+        self.own = Own(plan)
 
-    async def set_limit(self, url: str) -> Rights:
+    async def set_limit(self, url: str) -> None:
         """Of a plan; sometimes the feature is off altogether."""
         plan = self.rng.choice(list(PLANS))
         limit = None if self.rng.random() < 0.3 else next(self.numbers)
         wanted: object = False if limit is None else {"limit": limit}
         await self.client.must("PATCH", CHAT.format(plan), {"entitlements": {"chat": wanted}}, at=url)
-        return replace(self.rights, limits={**self.rights.limits, plan: limit})
+        self.catalog = replace(self.catalog, limits={**self.catalog.limits, plan: limit})
 
-    async def override(self, url: str) -> Rights:
+    async def override(self, url: str) -> None:
         limit = next(self.numbers)
         target = f"/core/api/v1/subscriptions/{self.subscription}/entitlements"
         await self.client.must("PATCH", target, {"entitlements": {"chat": {"limit": limit}}}, at=url)
-        return replace(self.rights, own_limit=limit)
+        self.own = replace(self.own, limit=limit)
 
-    async def set_cost(self, url: str) -> Rights:
+    async def set_cost(self, url: str) -> None:
         cost = next(self.numbers)
         await self._cost(cost, url)
-        return replace(self.rights, cost=cost)
+        self.catalog = replace(self.catalog, cost=cost)
 
-    async def use(self, url: str) -> Rights:
+    async def use(self, url: str) -> None:
         event = {
             "transaction_id": f"use-{next(self.numbers)}",
             "customer_id": "acme",
@@ -118,7 +132,7 @@ class Moods:
             "properties": {"n": 1},
         }
         await self.client.post("/api/v1/events", event, at=url)
-        return replace(self.rights, used=self.rights.used + 1)
+        self.own = replace(self.own, used=self.own.used + 1)
 
     async def _subscribe(self, plan: str, url: str | None = None) -> None:
         made = await self.client.post("/api/v1/subscribe", {"customer_id": "acme", "plan_code": plan}, at=url)

@@ -1,6 +1,6 @@
 """What `can()` answered in several processes, held against what had been committed: how late an answer was.
 
-    book = Book(before)                           # what is true before the first deed
+    book = Book((before,))                        # what is true before the first deed
     async with watching(book, client, urls, look):
         async with book.deed(at=url) as deed:     # the call that changes something, to one of the servers
             ...
@@ -9,18 +9,24 @@
 
 An answer is late when, at the moment it was asked for, somebody had been told of a deed that it does not know. It is late by
 the time since then. While a deed is under way, what was true before it and what is true after it are both right.
+
+What is true may have several parts, that a process hears of apart: then an answer may know the latest of one and not yet of
+another.
 """
 
 import asyncio
 import bisect
+import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from chaos.clients import Client, Lost
 
 POLL_S = 0.005
+REMEMBERED = 40
+"""How many values of a part an answer is looked for in."""
 OTHER_PROCESS_S = 1.0
 """How late another process may be at most, as the product promises."""
 DEAF_PROCESS_S = 5.0
@@ -29,17 +35,21 @@ UNDER_LOAD = 5
 """`make test` runs where other things run too: what is promised, times this, tells a late answer from one that stays wrong."""
 
 
+Truth = tuple[object, ...]
+"""In its parts."""
+
+
 @dataclass
 class Deed:
     """Something that changes what is true. `done`: when it was acknowledged."""
 
     at: str
-    truth: Hashable
+    truth: Truth
     begun: float
     done: float = float("inf")
 
-    def makes(self, truth: Hashable) -> None:
-        """What is true after it."""
+    def makes(self, *truth: object) -> None:
+        """What is true after it, part by part."""
         self.truth = truth
 
 
@@ -48,16 +58,22 @@ class View:
     """One answer of the server `at`, asked for and received at these instants."""
 
     at: str
-    seen: Hashable
+    seen: object
     asked: float
     received: float
 
 
+def _only_part(truth: Truth) -> object:
+    [part] = truth
+    return part
+
+
 @dataclass
 class Book:
-    """All that was done, in order, and all that was seen."""
+    """All that was done, in order, and all that was seen. `shows`: what is seen when something is true."""
 
-    before: Hashable
+    before: Truth
+    shows: Callable[[Truth], object] = _only_part
     deeds: list[Deed] = field(default_factory=list)
     views: list[View] = field(default_factory=list)
 
@@ -65,13 +81,14 @@ class Book:
         self.deeds.append(Deed("", self.before, 0.0, 0.0))
 
     @property
-    def truth(self) -> Hashable:
-        return self.deeds[-1].truth
+    def now(self) -> object:
+        """What is seen by whoever knows everything."""
+        return self.shows(self.deeds[-1].truth)
 
     @asynccontextmanager
     async def deed(self, *, at: str) -> AsyncIterator[Deed]:
         """One deed at a time: it has been acknowledged when the block ends."""
-        deed = Deed(at, self.truth, time.monotonic())
+        deed = Deed(at, self.deeds[-1].truth, time.monotonic())
         yield deed
         deed.done = time.monotonic()
         self.deeds.append(deed)
@@ -79,22 +96,38 @@ class Book:
     def missed(self, view: View) -> Sequence[Deed]:
         """The deeds that were acknowledged before a view was asked for, and that it does not know; AssertionError for
         what has never been true."""
-        acknowledged = bisect.bisect_left(self.deeds, view.asked, key=lambda deed: deed.done)
         begun = bisect.bisect_right(self.deeds, view.received, key=lambda deed: deed.begun)
-        known = next((n for n in range(begun - 1, -1, -1) if self.deeds[n].truth == view.seen), None)
-        assert known is not None, f"{view.at} answered what has never been true: {view.seen}"
-        return self.deeds[known + 1 : acknowledged]
+        acknowledged = bisect.bisect_left(self.deeds, view.asked, key=lambda deed: deed.done)
+        histories = [self._history(part, begun) for part in range(len(self.before))]
+        for known in sorted(itertools.product(*(range(len(one)) for one in histories)), key=max):
+            truth = tuple(
+                self.deeds[history[age]].truth[part]
+                for part, (history, age) in enumerate(zip(histories, known, strict=True))
+            )
+            if self.shows(truth) == view.seen:
+                missed = {n for history, age in zip(histories, known, strict=True) for n in history[:age]}
+                return [self.deeds[n] for n in sorted(missed) if n < acknowledged]
+        raise AssertionError(f"{view.at} answered what has never been true: {view.seen}")
+
+    def _history(self, part: int, begun: int) -> Sequence[int]:
+        """The deeds that gave a part its latest values, the last one first."""
+        changes = (
+            n
+            for n in range(begun - 1, -1, -1)
+            if n == 0 or self.deeds[n].truth[part] != self.deeds[n - 1].truth[part]
+        )
+        return list(itertools.islice(changes, REMEMBERED))
 
     def lags(self, servers: Sequence[str], *, of: Callable[[Deed], bool] = lambda _: True) -> "Lags":
         """How long each server took to know each of those deeds, by its own views."""
-        own = 0
+        own: list[str] = []
         others = {
             (id(deed), at): 0.0 for deed in self.deeds[1:] for at in servers if at != deed.at and of(deed)
         }
         for view in self.views:
             for deed in filter(of, self.missed(view)):
                 if deed.at == view.at:
-                    own += 1
+                    own.append(f"{view.seen} when it was {deed.truth} for {view.asked - deed.done:.4f} s")
                 else:
                     key = id(deed), view.at
                     others[key] = max(others[key], view.asked - deed.done)
@@ -106,12 +139,12 @@ class Lags:
     """`own`: late answers of the process that did the deed. `others`: how late each other process was about each deed, in
     seconds."""
 
-    own: int
+    own: Sequence[str]
     others: Sequence[float]
     views: int
 
     def __add__(self, more: "Lags") -> "Lags":
-        return Lags(self.own + more.own, [*self.others, *more.others], self.views + more.views)
+        return Lags([*self.own, *more.own], [*self.others, *more.others], self.views + more.views)
 
     @property
     def p99_s(self) -> float:
@@ -123,12 +156,12 @@ class Lags:
 
     def __str__(self) -> str:
         return (
-            f"{self.views} answers, {self.own} late ones of the own process; other processes were late by"
+            f"{self.views} answers, {len(self.own)} late ones of the own process; other processes were late by"
             f" p99 {1000 * self.p99_s:.0f} ms, at most {1000 * self.max_s:.0f} ms"
         )
 
 
-Look = Callable[[Mapping[str, object]], Hashable]
+Look = Callable[[Mapping[str, object]], object]
 """What a test takes from an answer of `can()`."""
 
 
@@ -180,6 +213,6 @@ async def until_all_know(
     """Ask each server until it knows what is true."""
     for url in urls:
         began = time.monotonic()
-        while (view := await look_once(book, client, url, look)) is None or view.seen != book.truth:
-            assert time.monotonic() - began < within_s, f"{url} does not know {book.truth}"
+        while (view := await look_once(book, client, url, look)) is None or view.seen != book.now:
+            assert time.monotonic() - began < within_s, f"{url} does not know {book.now}"
             await asyncio.sleep(POLL_S)

@@ -7,6 +7,7 @@ import msgspec
 from nozle_server.api.core_resource import core_resource
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
 from nozle_server.api.paging import PageQuery, page_meta
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.shapes import shape
 from nozle_server.catalog import metric_store
 from nozle_server.catalog.drafts import MetricChanges, MetricDraft
@@ -55,6 +56,7 @@ def metric_json(metric: Metric) -> dict[str, object]:
 async def create_metric(call: Call) -> object:
     draft = call.body.billable_metric
     metric = await metric_operations.create_metric(call.tx, org_id=call.org_id, draft=draft, now=call.now)
+    await rights_changed(call)
     return {"billable_metric": metric_json(metric)}
 
 
@@ -62,6 +64,7 @@ async def update_metric(call: Call) -> object:
     metric = await metric_operations.change_metric(
         call.tx, org_id=call.org_id, code=call.path["code"], changes=call.body.billable_metric, now=call.now
     )
+    await rights_changed(call)
     return {"billable_metric": metric_json(metric)}
 
 
@@ -73,6 +76,7 @@ async def delete_metric(call: Call) -> object:
     metric = await metric_operations.delete_metric(
         call.tx, org_id=call.org_id, code=call.path["code"], now=call.now
     )
+    await rights_changed(call)
     return {"billable_metric": metric_json(metric)}
 
 

@@ -1,6 +1,7 @@
 """Cost models: what a unit of usage costs the merchant."""
 
 from nozle_server.api.endpoint import SEED, Call, Endpoint, Example, Scope
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.shapes import ANY_OBJECT, BOOLEAN, NUMBER, STRING, array, optional, shape
 from nozle_server.core.ids import from_text, to_text
 from nozle_server.costs import store
@@ -11,6 +12,7 @@ from nozle_server.costs.queries import get_cost_model
 
 async def create(call: Call) -> object:
     cost_model = await create_cost_model(call.tx, org_id=call.org_id, draft=call.body, now=call.now)
+    await rights_changed(call)
     return cost_model_json(cost_model)
 
 
@@ -26,6 +28,7 @@ async def show(call: Call) -> object:
 async def delete(call: Call) -> object:
     cost_model_id = from_text("cm", call.path["id"], what="cost model")
     await delete_cost_model(call.tx, org_id=call.org_id, cost_model_id=cost_model_id, now=call.now)
+    await rights_changed(call)
     return {"deleted": True, "id": to_text("cm", cost_model_id)}
 
 

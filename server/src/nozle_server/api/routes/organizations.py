@@ -3,6 +3,7 @@
 import msgspec
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.routes.taxes import taxes_json
 from nozle_server.api.shapes import ANY_OBJECT, shape
 from nozle_server.identity.drafts import DOCUMENT_NUMBERING, TEXTS, OrganizationDraft, to_settings
@@ -22,7 +23,9 @@ async def show(call: Call) -> object:
 
 async def update(call: Call) -> object:
     settings = to_settings(call.body.organization)
-    return await _one(call, await update_organization(call.tx, org_id=call.org_id, settings=settings))
+    updated = await update_organization(call.tx, org_id=call.org_id, settings=settings)
+    await rights_changed(call)
+    return await _one(call, updated)
 
 
 async def _one(call: Call, organization: Organization) -> object:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +39,7 @@ class AnyServices:
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW))
     metrics: Metrics = field(default_factory=Metrics)
     reloaded: list[UUID] = field(default_factory=list)
-    realtime: Any = None
+    realtime: Any = field(default_factory=lambda: SimpleNamespace(hub=None))
 
     async def queue_metrics(self) -> str:
         return "# TYPE nozle_queue_size gauge\nnozle_queue_size 0\n"

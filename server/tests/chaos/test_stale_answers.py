@@ -3,8 +3,10 @@
 import asyncio
 import random
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
-from chaos.clients import Client
+from chaos.clients import Client, rfc3339
+from chaos.harness import Installation, Merchant
 from chaos.rights import Moods, look, shows
 from chaos.scale import is_large, scaled
 from chaos.views import OTHER_PROCESS_S, UNDER_LOAD, Book, Lags, until_all_know, watching
@@ -78,6 +80,38 @@ async def _refuse_and_let_in(customer: str, client: Client, urls: list[str], rng
                 deed.makes(then)
         await asyncio.sleep(0.1)
     return book
+
+
+async def test_a_turned_clock_is_known_as_a_change_is(
+    installation: Installation, merchant: Merchant, client: Client, urls: list[str], rng: random.Random
+) -> None:
+    """Of an organization in test mode; where nothing falls due on the way, only the time is another."""
+    await Moods(client, rng).begin()
+    await client.post("/api/v1/test-clock", {"now": "2026-01-01T00:00:00Z"})
+    lags = Lags([], [], 0)
+    turns = scaled(5, at_1000=200)
+    for n in range(turns):
+        ends = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(hours=n)
+        await client.a_customer(f"late-{n}")
+        wanted = {"customer_id": f"late-{n}", "plan_code": "basic", "ending_at": rfc3339(ends)}
+        await client.post("/api/v1/subscribe", wanted)
+    async with installation.session() as session:
+        put_off = "update due_items set due_at = due_at + $2::text::interval where org_id = $1"
+        await session.execute(put_off, merchant.org_id, "10 years")
+    for n in range(turns):
+        book = Book(("allowed",))
+        target = f"/api/v1/can?customer_id=late-{n}&feature=chat"
+        async with watching(book, client, urls, _verdict, target=target):
+            await asyncio.sleep(0.05)
+            async with book.deed(at=rng.choice(urls)) as deed:
+                to = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(hours=n)
+                await client.post("/api/v1/test-clock", {"now": rfc3339(to)}, at=deed.at)
+                deed.makes("subscription_expired")
+            await asyncio.sleep(0.1)
+        lags += book.lags(urls)
+    async with installation.session() as session:
+        await session.execute(put_off, merchant.org_id, "-10 years")
+    _check(lags)
 
 
 def _verdict(answer: Mapping[str, object]) -> object:

@@ -12,6 +12,7 @@ from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.wallets.operations.invoices import schedule_thresholds
+from nozle_server.workflows.announce import announce_clock
 from nozle_server.workflows.drain_due import ORDER, drain_due
 
 
@@ -24,14 +25,14 @@ async def turn_clock(
     RuleBroken `clock_goes_forward` otherwise, NotAllowed in live mode. A kill in the middle leaves the clock at the
     last thing that was done; the same call again goes on from there.
     """
-    arrived = await database.run(lambda tx: _set_out(tx, org_id, to, real_now))
+    arrived = await database.run(lambda tx: _set_out(tx, seams, org_id, to, real_now))
     if arrived is not None:
         return arrived
     await drain_due(database, seams, org_id=org_id, until=to, turn_clock=True)
-    return await database.run(lambda tx: clock_store.advance_test_clock(tx, org_id, to))
+    return await database.run(lambda tx: _arrive(tx, seams, org_id, to))
 
 
-async def _set_out(tx: Tx, org_id: UUID, to: datetime, real_now: datetime) -> datetime | None:
+async def _set_out(tx: Tx, seams: Seams, org_id: UUID, to: datetime, real_now: datetime) -> datetime | None:
     """Check the turn; where nothing is due on the way it is done at once, and the new time returned."""
     organization = await lock_organization(tx, org_id)
     if organization.mode is not Mode.TEST:
@@ -50,5 +51,11 @@ async def _set_out(tx: Tx, org_id: UUID, to: datetime, real_now: datetime) -> da
     # Usage that came while time stood still may have taken wallets to their thresholds.
     await schedule_thresholds(tx, org_id, organization.test_now or min(to, real_now))
     if await due.anything_due(tx, org_id, to, kinds=ORDER):
+        await announce_clock(tx, seams, org_id)
         return None
+    return await _arrive(tx, seams, org_id, to)
+
+
+async def _arrive(tx: Tx, seams: Seams, org_id: UUID, to: datetime) -> datetime:
+    await announce_clock(tx, seams, org_id)
     return await clock_store.advance_test_clock(tx, org_id, to)

@@ -75,6 +75,19 @@ async def test_organizations_and_their_keys(command: Command, database_url: str)
     assert changed["margin_enforcement"] == "deny"
 
 
+async def test_snapshot_keys_are_made_changed_and_dropped(command: Command) -> None:
+    """A new key waits until everybody can know it; `--at-once` leaves it alone."""
+    first = await command.json("snapshot-keys", "list")
+    assert [one["signs"] for one in first].count(True) == 1
+    rotated = await command.json("snapshot-keys", "rotate")
+    assert [one["id"] for one in rotated[:-1]] == [one["id"] for one in first]
+    assert not rotated[-1]["signs"]
+    only = await command.json("snapshot-keys", "rotate", "--at-once")
+    assert [one["signs"] for one in only] == [True]
+    assert only[0]["id"] not in {one["id"] for one in rotated}
+    assert await command.json("snapshot-keys", "list") == only
+
+
 async def test_apply_shows_the_difference_and_twice_is_a_no_op(command: Command, tmp_path: Path) -> None:
     """`apply` tells what differs, `--dry-run` changes nothing, a second time finds no difference."""
     made = await command.json("organizations", "create", "Catalog")

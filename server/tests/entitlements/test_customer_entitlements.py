@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from world import Answer, World
+from nozle_server.api.app import build_app
+from nozle_server.bootstrap import build_services
+from nozle_server.core.clock import SystemClock
+from nozle_server.infra.settings import Settings
+from world import Answer, Client, World
 
 pytestmark = pytest.mark.database
 
@@ -153,6 +157,18 @@ async def test_a_tag_stands_for_the_content(world: World) -> None:
     assert changed.status == 200
     assert changed.headers["etag"] != tag
     assert changed.json["entitlements"][0]["used"] == Decimal(1)
+
+
+async def test_the_tag_is_the_same_in_every_process(world: World) -> None:
+    await _a_subscriber(world)
+    await world.use("acme", 4)
+    first = await _tag(world)
+    other = Client(build_app(build_services(world.database, Settings(), SystemClock())))
+    second = await other.send("GET", TARGET, key=world.secret)
+    assert (second.body, second.headers["etag"]) == (first.body, first.headers["etag"])
+    named = {"if-none-match": first.headers["etag"]}
+    again = await other.send("GET", TARGET, key=world.secret, headers=named)
+    assert again.status == 304
 
 
 async def test_another_tenants_customer_is_nobody_here(world: World, other_world: World) -> None:

@@ -10,6 +10,7 @@ from nozle_server.entitlements.signing_keys import (
     SigningKey,
     signing_key,
     still_trusted,
+    to_base64,
 )
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -26,6 +27,15 @@ def test_the_id_is_the_thumbprint_of_the_public_key() -> None:
     key = SigningKey(1, seed, NOW)
     assert key.x == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
     assert key.id == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_it_signs_as_everybody_else_does() -> None:
+    """RFC 8037, appendix A.4."""
+    seed = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+    signature = SigningKey(1, seed, NOW).sign(b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc")
+    assert to_base64(signature) == (
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    )
 
 
 def test_the_first_key_signs_at_once_and_a_later_one_when_everybody_can_know_it() -> None:

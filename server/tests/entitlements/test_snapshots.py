@@ -300,6 +300,33 @@ async def test_a_report_is_taken_once_with_a_key_and_without(world: World) -> No
     await audit(world)
 
 
+async def test_what_was_given_away_after_an_answer_was_lost_is_taken_too(world: World) -> None:
+    """The replica asked, and was cut off before the answer came: it goes on by the snapshot it has, and reports all that
+    it gave away under it. Only what is more than it said before is taken; what it may have promised was held throughout."""
+    await _a_subscriber(world, credits=25)
+    first = await _snapshot(world, features={"chat": up_to(25)})
+    under_first = {"features": {"chat": up_to(25)}, "previous_snapshot_id": first["snapshot_id"]}
+    await _snapshot(world, **under_first, spent={"chat": 3})
+    assert await world.deduct("acme", 1) == (False, 0)
+    lost_again = await _snapshot(world, **under_first, spent={"chat": 10})
+    assert lost_again["settled"] == {"chat": {"settled": 7, "uncovered": 0}}
+    last = await _snapshot(world, **under_first, spent={"chat": 25})
+    assert (last["settled"], last["held"]) == ({"chat": {"settled": 15, "uncovered": 0}}, {})
+    assert await world.balance("acme") == 0
+    await audit(world)
+
+
+async def test_a_report_on_a_snapshot_of_long_ago_is_nothing_new(world: World) -> None:
+    await _a_subscriber(world)
+    first = await _snapshot(world, features={"chat": up_to(25)})
+    second = await _snapshot(world, features={"chat": up_to(25)}, previous_snapshot_id=first["snapshot_id"])
+    third = await _snapshot(world, features={"chat": up_to(25)}, previous_snapshot_id=second["snapshot_id"])
+    old = {"previous_snapshot_id": first["snapshot_id"], "spent": {"chat": 5}}
+    assert (await _snapshot(world, features={"chat": up_to(25)}, **old))["settled"] == {}
+    assert third["held"] != {}
+    assert await world.balance("acme") == 75
+
+
 async def test_more_than_was_held_is_taken_of_the_balance_and_not_below_zero(world: World) -> None:
     await _a_subscriber(world, credits=30)
     first = await _snapshot(world, features={"chat": up_to(25)})

@@ -6,18 +6,22 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from nozle_server.core.rounding import EXACT
 from nozle_server.credits import book_store, setting_aside, system_store
 from nozle_server.credits.model import ZERO, Hold
 from nozle_server.credits.setting_aside import Promise, Taken
 from nozle_server.customers import store as customers_store
 from nozle_server.entitlements import replica_store
+from nozle_server.entitlements.replica_store import ReplicaHold
 from nozle_server.infra.change_bus import ChangeBus
 from nozle_server.infra.database import Tx
+
+_NO_REPORT: tuple[UUID | None, Decimal] = (None, ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a replica says it gave away since the snapshot `previous`, by feature."""
+    """All that a replica says it gave away under the snapshot `previous`, by feature."""
 
     previous: UUID | None = None
     spent: Mapping[str, Decimal] = field(default_factory=dict)
@@ -48,8 +52,9 @@ async def renew_holds(
     """Settle a replica's holds with what it reports, release the others, and hold anew what is `wanted`, as far as there is
     any, for `lasting` at least and twice that at most.
 
-    A report on another snapshot than the last is a repetition, or of a replica that shares its name: nothing is taken for
-    it. An unknown customer has nothing to hold. Locks the customer, then its accounts.
+    A report is on the snapshot that was given out last; or again on the one before, where the replica never got the last:
+    then only what is more than it said before is taken. On any other nothing is. An unknown customer has nothing to
+    hold. Locks the customer, then its accounts.
     """
     found = await customers_store.lock(tx, org_id, customer)
     if found is None:
@@ -66,10 +71,10 @@ async def renew_holds(
     }
     holds: dict[str, Hold] = {}
     taken: dict[str, Taken] = {}
+    reported: dict[str, tuple[UUID | None, Decimal]] = {}
     for one in known:
         book = books[one.account_id]
-        told = one.snapshot_id == report.previous
-        spent = report.spent.get(one.feature, ZERO) if told else ZERO
+        spent, reported[one.feature] = _newly_spent(one, report)
         promise = promises.get(one.feature) if accounts.get(one.feature) == one.account_id else None
         if setting_aside.stands(book, one.hold_id, spent, promise, now):
             holds[one.feature] = book.holds[one.hold_id]
@@ -82,16 +87,23 @@ async def renew_holds(
         if held is not None:
             holds[feature] = held
     await book_store.save(tx, bus, list(books.values()))
-    await replica_store.replace_holds(
-        tx,
-        org_id,
-        found.id,
-        replica,
-        {feature: one.id for feature, one in holds.items()},
-        snapshot_id=snapshot_id,
-        real_now=real_now,
-    )
+    standing = [
+        ReplicaHold(feature, one.id, accounts[feature], snapshot_id, *reported.get(feature, _NO_REPORT))
+        for feature, one in sorted(holds.items())
+    ]
+    await replica_store.replace_holds(tx, org_id, found.id, replica, standing, real_now)
     return Renewal(holds, taken)
+
+
+def _newly_spent(one: ReplicaHold, report: Report) -> tuple[Decimal, tuple[UUID | None, Decimal]]:
+    """What of a report was not taken before; and which snapshot was reported on then, with all that was taken for it."""
+    told = report.spent.get(one.feature, ZERO)
+    if report.previous == one.snapshot_id:
+        return told, (report.previous, told)
+    if report.previous is not None and report.previous == one.reported_id:
+        more = max(ZERO, EXACT.subtract(told, one.reported))
+        return more, (report.previous, EXACT.add(one.reported, more))
+    return ZERO, _NO_REPORT
 
 
 async def _accounts(tx: Tx, org_id: UUID, customer: str, wanted: Mapping[str, Decimal]) -> dict[str, UUID]:

@@ -41,8 +41,8 @@ class StalePolicy(msgspec.Struct):
 
 
 class SnapshotBody(msgspec.Struct):
-    """`replica_id` names the process that will use it, and no other. `spent` is what it gave away of what was held, by
-    feature, since `previous_snapshot_id`, its last one."""
+    """`replica_id` names the process that will use it, and no other. `spent` is all that it gave away of what was held, by
+    feature, under `previous_snapshot_id`, the last one it got."""
 
     customer_id: str
     replica_id: str
@@ -92,7 +92,7 @@ def _policy(wanted: StalePolicy) -> str | Decimal:
 def _report(body: SnapshotBody) -> Report:
     if body.spent and body.previous_snapshot_id is None:
         raise InvalidInput(
-            "previous_snapshot_id says since when that was spent",
+            "previous_snapshot_id says under which snapshot that was spent",
             details={"previous_snapshot_id": ["value_is_mandatory"]},
         )
     spent = {
@@ -204,7 +204,7 @@ ENDPOINTS = (
             " revenue or margin. It is trusted for `trust_seconds`. For `stale_seconds` more, each feature's `on_stale` says"
             " what holds while the server cannot be reached; without one the SDK cannot tell. `open_up_to` credits are held"
             " for this replica in advance: the token says how many there were, and none is closed. The next call of the same"
-            " replica settles what it reports as `spent` since `previous_snapshot_id`, releases the rest and holds anew. An"
+            " replica settles what it reports as `spent` under `previous_snapshot_id`, releases the rest and holds anew. An"
             " unknown customer has a snapshot that denies everything. See docs/signed-snapshots.md."
         ),
         tag="Entitlements",

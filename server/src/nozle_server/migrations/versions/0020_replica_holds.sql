@@ -6,8 +6,11 @@ create table replica_holds (
     replica_id text not null,
     feature text not null,
     hold_id uuid not null,
-    -- The snapshot that last told of it: what is reported as spent of another one is a repetition.
+    -- The snapshot that last told of it.
     snapshot_id uuid not null,
+    -- The one that was last reported on, and all that was taken for it: of a later report on it only what is more is new.
+    reported_id uuid,
+    reported numeric(38, 12) not null default 0 check (reported >= 0),
     -- Real time, also of organizations on a test clock.
     renewed_at timestamptz not null,
     primary key (org_id, customer_id, replica_id, feature),

@@ -65,17 +65,25 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def fresh_database(database_server: str) -> AsyncIterator[Database]:
-    """A migrated database of this test's own, with nothing in it."""
+async def fresh_database_url(database_server: str) -> AsyncIterator[str]:
+    """URL of a migrated database of this test's own, with nothing in it."""
     name = f"nozle_fresh_{uuid.uuid4().hex[:12]}"
     admin = await asyncpg.connect(database_server)
     await admin.execute(f'create database "{name}"')
     url = with_database(database_server, name)
     await migrate(url)
-    database = await Database.connect(url, connections=8)
+    try:
+        yield url
+    finally:
+        await admin.execute(f'drop database "{name}" with (force)')
+        await admin.close()
+
+
+@pytest.fixture
+async def fresh_database(fresh_database_url: str) -> AsyncIterator[Database]:
+    """A pool on a migrated database of this test's own, with nothing in it."""
+    database = await Database.connect(fresh_database_url, connections=8)
     try:
         yield database
     finally:
         await database.close()
-        await admin.execute(f'drop database "{name}" with (force)')
-        await admin.close()

@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from nozle_server.core.ids import new_id, to_text
-from world import World, audit
+from nozle_server.entities.drafts import Snapshot
+from nozle_server.entities.model import EntityStatus
+from nozle_server.infra.database import Tx
+from nozle_server.workflows.change_entity import put_entities
+from world import World, audit, instant
 
 from .ledger_api import a_key, figures, grants, hold, left, release, send, twin
 from .product import a_system
@@ -87,6 +91,30 @@ async def test_suspending_while_it_is_granted_to_leaves_nothing_behind(acme: Wor
         assert given.status in (200, 422)
         assert await grants(acme, entity_id="agent") == []
     await audit(acme)
+
+
+async def test_a_first_grant_waits_for_the_suspension_that_is_under_way(acme: World) -> None:
+    """Also where there was no account yet that the suspension could have held."""
+    await acme.an_entity("agent")
+    body = {"amount": 1, "entity_id": "agent"}
+    seams, now = acme.services.seams, instant("2026-01-01")
+    async with acme.database.transaction() as tx:
+        suspended = [Snapshot(external_id="agent", status=EntityStatus.SUSPENDED)]
+        await put_entities(tx, seams, org_id=acme.org_id, customer_id="acme", snapshots=suspended, now=now)
+        granting = asyncio.create_task(send(acme, "/acme/grants", body))
+        await _until_it_waits_for(tx, granting)
+    answer = await granting
+    assert (answer.status, answer.code) == (422, "entity_inactive")
+    assert await grants(acme, entity_id="agent") == []
+    await audit(acme)
+
+
+async def _until_it_waits_for(tx: Tx, call: "asyncio.Task[Any]") -> None:
+    async with asyncio.timeout(30):
+        while not call.done() and not await tx.fetchval(  # noqa: ASYNC110  # the database tells nobody
+            "select exists (select from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))"
+        ):
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(

@@ -308,9 +308,10 @@ def _in_a_word(sent: Sent) -> str:
 
 
 @pytest.fixture
-def machine(database_url: str) -> Iterator[type[Credits]]:
+def machine(fresh_database_url: str) -> Iterator[type[Credits]]:
+    """On a database of its own: it cuts whatever connections there are."""
     with asyncio.Runner() as runner:
-        Credits.runner, Credits.house = runner, runner.run(House.open(database_url))
+        Credits.runner, Credits.house = runner, runner.run(House.open(fresh_database_url))
         Credits.steps = 0
         Credits.seen.clear()
         try:

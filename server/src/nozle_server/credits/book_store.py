@@ -123,8 +123,24 @@ async def ensure_account(
     now: datetime,
     kind: AccountKind = AccountKind.CREDITS,
 ) -> UUID:
-    """The id of the customer's account of this system; made, under this id, when there is none."""
-    found: UUID = await tx.fetchval(
+    """The id of the customer's account of this system; made, under this id, when there is none.
+
+    Who changes what decides over a customer's accounts holds the customer and looks for them then, as when an entity is
+    suspended: a new one waits for it, and does not appear behind its back.
+    """
+    known: UUID | None = await tx.fetchval(
+        "select id from credit_accounts where org_id = $1 and customer_id = $2 and credit_system = $3",
+        org_id,
+        customer_id,
+        credit_system,
+    )
+    if known is not None:
+        return known
+    await tx.execute(
+        "select from customers where org_id = $1 and id = $2 for no key update", org_id, customer_id
+    )
+    # A statement of its own: it sees what was made while this one waited.
+    made: UUID = await tx.fetchval(
         """
         with made as (
             insert into credit_accounts (org_id, id, customer_id, kind, credit_system, created_at)
@@ -141,14 +157,8 @@ async def ensure_account(
         kind,
         credit_system,
         now,
-    ) or await tx.fetchval(
-        # Made by another transaction while the first statement waited for it.
-        "select id from credit_accounts where org_id = $1 and customer_id = $2 and credit_system = $3",
-        org_id,
-        customer_id,
-        credit_system,
     )
-    return found
+    return made
 
 
 async def touch(tx: Tx, org_id: UUID, customer_id: UUID) -> None:

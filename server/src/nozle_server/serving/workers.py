@@ -154,11 +154,13 @@ class Workers:
             place.tell_to_stop()
         status = "killed with its nursery"
         try:
-            while line := await reader.readline():
-                if line == READY:
-                    place.ready.set()
-                elif line.startswith(ENDED):
-                    status = line.removeprefix(ENDED).decode().strip()
+            # A worker that ends before it has read what it was told resets its channel.
+            with suppress(ConnectionError):
+                while line := await reader.readline():
+                    if line == READY:
+                        place.ready.set()
+                    elif line.startswith(ENDED):
+                        status = line.removeprefix(ENDED).decode().strip()
         finally:
             place.channel.close()
             place.channel = None

@@ -1,6 +1,5 @@
 """The rule of `can()`: facts in, decision out. No database, no clock, no settings."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 from nozle_server.catalog.charge_models import Dynamic
@@ -9,6 +8,8 @@ from nozle_server.entitlements.model import Decision, Facts, PlanRight, Reason, 
 from nozle_server.entitlements.policy import Gap, Ruling, UnitEconomics, choose, judge
 from nozle_server.rating.rate import marginal_price_cents
 from nozle_server.subscriptions.model import Status
+
+_ZERO = Decimal(0)
 
 
 def decide(facts: Facts) -> Decision:
@@ -46,27 +47,37 @@ def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:
         return Decision(False, Reason.FEATURE_NOT_IN_PLAN)
     if not right.metered:
         return Decision(True, Reason.FEATURE_ENABLED)
-    decision = _against_limit(right, subscription.used)
-    price = subscription.price
+    price, used = subscription.price, subscription.used
     revenue = (
         marginal_price_cents(price, subscription.priced_units, currency=subscription.currency)
         if price
-        else Decimal(0)
+        else _ZERO
     )
-    decision = replace(decision, cost_per_use_cents=facts.cost_per_use_cents, revenue_per_use_cents=revenue)
+    allowed, reason = _against_limit(right, used)
+    margin = None
     policy = choose(
         facts.policies,
         plan_id=subscription.plan_id,
         entitled_percent=right.min_margin_percent,
         default_percent=facts.min_margin_percent,
     )
-    if policy is None:
-        return decision
-    verdict = judge(policy, _economics(subscription, facts, revenue), facts.margin_enforcement)
-    if verdict.ruling is Ruling.DENY and decision.allowed:
+    if policy is not None:
+        margin = judge(policy, _economics(subscription, facts, revenue), facts.margin_enforcement)
+    overage = reason is Reason.OVERAGE
+    if margin is not None and margin.ruling is Ruling.DENY and allowed:
         # What is denied already keeps its reason.
-        return replace(decision, allowed=False, reason=Reason.MARGIN_BELOW_MINIMUM, margin=verdict)
-    return replace(decision, margin=verdict)
+        allowed, reason = False, Reason.MARGIN_BELOW_MINIMUM
+    return Decision(
+        allowed=allowed,
+        reason=reason,
+        used=used,
+        limit=right.limit,
+        remaining=None if right.limit is None else max(_ZERO, EXACT.subtract(right.limit, used)),
+        overage=overage,
+        cost_per_use_cents=facts.cost_per_use_cents,
+        revenue_per_use_cents=revenue,
+        margin=margin,
+    )
 
 
 def _economics(subscription: SubscriptionFacts, facts: Facts, revenue: Decimal) -> UnitEconomics:
@@ -88,13 +99,10 @@ def _economics(subscription: SubscriptionFacts, facts: Facts, revenue: Decimal) 
     )
 
 
-def _against_limit(right: PlanRight, used: Decimal) -> Decision:
+def _against_limit(right: PlanRight, used: Decimal) -> tuple[bool, Reason]:
     """At `used == limit` the next use is denied."""
     if right.limit is None:
-        return Decision(True, Reason.UNLIMITED, used=used)
-    remaining = max(Decimal(0), EXACT.subtract(right.limit, used))
+        return True, Reason.UNLIMITED
     if used < right.limit:
-        return Decision(True, Reason.WITHIN_LIMIT, used=used, limit=right.limit, remaining=remaining)
-    if right.overage:
-        return Decision(True, Reason.OVERAGE, used=used, limit=right.limit, remaining=remaining, overage=True)
-    return Decision(False, Reason.LIMIT_EXCEEDED, used=used, limit=right.limit, remaining=remaining)
+        return True, Reason.WITHIN_LIMIT
+    return (True, Reason.OVERAGE) if right.overage else (False, Reason.LIMIT_EXCEEDED)

@@ -56,6 +56,9 @@ SPARE_CONNECTIONS = 20
 
 AUDIT_METRICS_TIMEOUT_S = 2.0
 
+GARBAGE_THRESHOLD = 20_000
+"""How many objects are made before the young ones are looked through for garbage. Python's own 700 are a few requests'."""
+
 
 class UnsafeDatabaseError(Exception):
     """The database may lose what it acknowledged; the message names the settings that are off."""
@@ -258,8 +261,10 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
             stack.push_async_callback(queue.stop)
         else:
             await _in_background(stack, queue.wake_others())
-        # The code that is loaded by now stays. The collector would stop everything to walk through it, time and again.
+        # The code that is loaded by now stays. The collector would stop everything to walk through it, time and again;
+        # and requests under way are no garbage, however many objects they are.
         gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD)
         yield
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 
 from nozle_server.core.ids import new_id
 from nozle_server.core.rounding import EXACT
@@ -610,11 +611,11 @@ def told(outcome: Any) -> Any:
     """An outcome without the ids that are made anew each time."""
     match outcome:
         case Entry():
-            return replace(outcome, id=new_id_of_nobody, hold_id=None)
+            return structs.replace(outcome, id=new_id_of_nobody, hold_id=None)
         case holding.Held(hold=Hold() as made):
             return replace(outcome, hold=replace(made, id=new_id_of_nobody))
         case spending.Deduction(entry=Entry() as entry):
-            return replace(outcome, entry=told(entry))
+            return structs.replace(outcome, entry=told(entry))
         case HoldEnded():
             return HoldEnded
         case tuple():

@@ -196,13 +196,12 @@ class Call:
         return self._now
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An answer with a status, headers or bytes of its own, or with a `validity` for which it may be given again."""
 
     body: object = None
     status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     raw: bytes | None = None
     validity: Validity | None = None
 

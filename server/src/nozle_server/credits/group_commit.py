@@ -87,8 +87,8 @@ class GroupCommit:
             if request.claim is not None:
                 await self._take_key(request, request.claim)
             self._enqueue(queue, request)
-            # Shielded: one who hangs up takes nothing back that is being written.
-            return await asyncio.shield(request.done)
+            # One who hangs up takes nothing back that is being written; and its key is its own until then.
+            return await (request.done if request.claim is None else asyncio.shield(request.done))
         except NozleError as refusal:
             first = None if isinstance(refusal, Unavailable) else await self._find_first(request)
             if first is None:
@@ -223,7 +223,7 @@ class GroupCommit:
             if undecided or _rolled_back(fault):
                 # Nothing of it is there. One account at a time, so that what failed fails alone.
                 for account in accounts:
-                    mine = [each for each in chosen if each.account == account and not each.done.done()]
+                    mine = [each for each in chosen if each.account == account and not each.answered]
                     if mine:
                         self._lanes.open(queue, account, mine)
                 return

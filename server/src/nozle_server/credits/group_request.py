@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
+
 from nozle_server.core.errors import Unavailable
 from nozle_server.credits.book import Book
 from nozle_server.credits.system_store import Systems
@@ -21,8 +23,7 @@ AccountKey = tuple[str, str]
 """The merchant's id of a customer, and a credit system."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True, gc=False):
     """What a request is answered, already encoded: it is kept with the request's key before anyone sees it."""
 
     status: int
@@ -56,6 +57,7 @@ class Request:
     account: AccountKey = field(init=False)
     rounds: int = field(init=False, default=0)
     place: int = field(init=False, default=0)
+    answered: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
@@ -65,6 +67,8 @@ class Request:
         self.account = self.customer, systems.choose(self.credit_system, self.feature)
 
     def resolve(self, outcome: "Answer | BaseException") -> None:
+        """Answer whoever asked, unless that was done or nobody waits any more."""
+        self.answered = True
         if self.done.done():
             return
         if isinstance(outcome, Answer):

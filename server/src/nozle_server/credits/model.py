@@ -6,9 +6,13 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
+from msgspec import Struct
+
 from nozle_server.entities.model import PoolPolicy
 
 ZERO = Decimal(0)
+
+# What is made for each deduction is a Struct: as frozen as the dataclasses, and made in a fifth of their time.
 
 
 class AccountKind(StrEnum):
@@ -128,16 +132,14 @@ class Grant:
         return self.remaining > 0 and (self.expires_at is None or self.expires_at > now)
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(Struct, frozen=True, gc=False):
     """`amount` credits taken from one grant."""
 
     grant_id: UUID
     amount: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One signed, immutable movement of an account's balance."""
 
     id: UUID
@@ -233,8 +235,7 @@ class RefusedBudget:
     resets_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Deduction:
+class Deduction(Struct, frozen=True):
     """The answer of check-and-deduct: what remains after it, or what there is when it was refused, and why."""
 
     allowed: bool

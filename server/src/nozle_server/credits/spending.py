@@ -1,16 +1,16 @@
 """Deducting: all of an amount, or nothing."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+
+from msgspec import Struct
 
 from nozle_server.credits.book import Book
 from nozle_server.credits.burndown import Pool
 from nozle_server.credits.model import Deduction, EntryType, Level, Refusal, RefusedBudget
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(Struct, frozen=True, gc=False):
     """What is asked for: `amount` credits, for a feature, by an entity of the customer's."""
 
     amount: Decimal
@@ -18,8 +18,7 @@ class Spending:
     entity: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(Struct, frozen=True):
     """Whether an amount may be spent: by whom and of whose grants; or why not."""
 
     level: Level | None

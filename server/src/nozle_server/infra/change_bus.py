@@ -14,12 +14,13 @@ committed: treat one as "look again", not as the new value.
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
 import asyncpg
+import msgspec
 
 from nozle_server.core.ids import new_id
 from nozle_server.core.standing import Standing
@@ -35,21 +36,19 @@ LEASE_S = 4.0
 """How long after a look, by when it began, its news count as complete: the bound on what is stale in a process that hears
 nothing. A look comes every second, and a silent network is noticed within three."""
 REMEMBERED = 20_000
-"""How many changes a process remembers to have heard, so as not to hear its own again from the outbox."""
+"""How many changes a process remembers to have read in the outbox, so as not to tell one twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """Something of an organization changed; `kind` and `subject` say what, in words of who publishes it."""
 
     org_id: UUID
     kind: str
     subject: str
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True):
     """A change and the id of its row in the outbox."""
 
     id: UUID
@@ -94,7 +93,7 @@ class PostgresChangeBus:
         self._lease = Standing(0.0)
         self._seen: str | None = None
         self._origin = new_id()
-        self._wake_ups = WakeUps(database, CHANNEL)
+        self._wake_ups = WakeUps(database, CHANNEL, looks_at_own=False)
         for each in {database, database.reserve}:
             each.on_commit(self._committed)
             each.on_doubt(self._tell_gap)
@@ -134,10 +133,9 @@ class PostgresChangeBus:
         await self._wake_ups.run(self._read, on_connect=self._connected)
 
     def _committed(self, facts: Sequence[object]) -> None:
-        published = [fact for fact in facts if isinstance(fact, Publication)]
-        for each in published:
-            self._tell(each.id, each.change)
-        if published:
+        changes = [fact.change for fact in facts if isinstance(fact, Publication)]
+        if changes:
+            self._tell(changes)
             self._wake_ups.announce()
 
     async def _connected(self, connection: asyncpg.Connection) -> None:
@@ -177,29 +175,34 @@ class PostgresChangeBus:
         if len(rows) > READ_LIMIT:
             self._tell_gap()
         else:
-            for row in rows:
-                if row["id"] is not None:
-                    self._tell(row["id"], Change(row["org_id"], row["kind"], row["subject"], row["payload"]))
+            self._tell(
+                [
+                    Change(row["org_id"], row["kind"], row["subject"], row["payload"])
+                    for row in rows
+                    if row["id"] is not None and self._is_news(row["id"])
+                ]
+            )
         self._lease.until = began + LEASE_S
 
-    def _tell(self, change_id: UUID, change: Change) -> None:
-        """Tell every subscriber, unless this process has heard of it already."""
+    def _is_news(self, change_id: UUID) -> bool:
+        """Whether this process has not read of a change of another's before."""
         if change_id in self._heard:
-            return
+            return False
         self._heard[change_id] = None
         if len(self._heard) > REMEMBERED:
             self._heard.popitem(last=False)
+        return True
+
+    def _tell(self, news: Sequence[Change | Gap]) -> None:
         for listener in self._listeners:
-            listener(change)
-        for subscription in self._subscriptions:
-            subscription.tell(change)
+            for one in news:
+                listener(one)
+        for subscription in tuple(self._subscriptions):
+            for one in news:
+                subscription.tell(one)
 
     def _tell_gap(self) -> None:
-        gap = Gap()
-        for listener in self._listeners:
-            listener(gap)
-        for subscription in self._subscriptions:
-            subscription.tell(gap)
+        self._tell([Gap()])
 
 
 async def write_publications(tx: Tx, origin: UUID, publications: Sequence[Publication]) -> None:

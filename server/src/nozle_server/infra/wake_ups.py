@@ -6,8 +6,10 @@ Nothing depends on a notification to arrive: every listener also looks once a se
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 
 import asyncpg
 import structlog
@@ -28,16 +30,22 @@ log = structlog.get_logger()
 class WakeUps:
     """One channel of one process. `channel` is a plain lower-case name of ours."""
 
-    def __init__(self, database: Database, channel: str, *, pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self, database: Database, channel: str, *, pause_s: float = PAUSE_S, looks_at_own: bool = True
+    ) -> None:
+        """Without `looks_at_own`, what this process announces makes the others look, and not itself."""
         self._database = database
         self._channel = channel
         self._pause_s = pause_s
+        self._looks_at_own = looks_at_own
         self._woken = asyncio.Event()
         self._unsent = False
+        self._heard = False
 
     def announce(self) -> None:
-        """Wake every process, this one included. Call it after the commit, as often as you like."""
+        """Wake every process. Call it after the commit, as often as you like."""
         self._unsent = True
+        self._heard = self._heard or self._looks_at_own
         self._woken.set()
 
     async def run(
@@ -46,7 +54,7 @@ class WakeUps:
         *,
         on_connect: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
     ) -> None:
-        """Until cancelled: call `look` when woken, once a second when not, at most once every `pause_s`.
+        """Until cancelled: call `look` when woken, at least once a second, at most once every `pause_s`.
 
         A lost connection is made again; `on_connect` hears of each, the first included.
         """
@@ -81,22 +89,30 @@ class WakeUps:
     async def _listen(self, connection: asyncpg.Connection) -> None:
         def heard(_connection: object, sender_pid: int, _channel: object, _payload: object) -> None:
             if sender_pid != connection.get_server_pid():  # our own announcement has woken us already
-                self._woken.set()
+                wake()
 
-        connection.add_termination_listener(lambda _: self._woken.set())
+        def wake(_connection: object = None) -> None:
+            self._heard = True
+            self._woken.set()
+
+        connection.add_termination_listener(wake)
         await connection.add_listener(self._channel, heard)
         self._unsent = True  # what was announced while there was no connection
 
     async def _take_turns(
         self, connection: asyncpg.Connection, look: Callable[[asyncpg.Connection], Awaitable[None]]
     ) -> None:
+        next_look = -math.inf
         while True:
             self._woken.clear()
             if self._unsent:
                 self._unsent = False
                 await connection.execute(f"notify {self._channel}")
-            await look(connection)
+            if self._heard or monotonic() >= next_look:
+                self._heard = False
+                next_look = monotonic() + LOOK_AGAIN_S
+                await look(connection)
             await asyncio.sleep(self._pause_s)
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AGAIN_S):
+                async with asyncio.timeout(next_look - monotonic()):
                     await self._woken.wait()

@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+import announced
 from databases import with_database
 from nozle_server.infra.database import Database
 from nozle_server.infra.migrate import migrate
@@ -47,6 +48,9 @@ async def database_url(database_server: str) -> AsyncIterator[str]:
     await admin.execute(f'create database "{name}"')
     url = with_database(database_server, name)
     await migrate(url)
+    owner = await asyncpg.connect(url)
+    await announced.install(owner)
+    await owner.close()
     try:
         yield url
     finally:

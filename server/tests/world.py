@@ -13,7 +13,8 @@ answers are exact (`Decimal`).
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -22,11 +23,13 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+import announced
 from nozle_server.api.app import Application, build_app
 from nozle_server.audit.queries import audit as run_audit
 from nozle_server.bootstrap import Services, build_services
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.standing import FOR_NOW
+from nozle_server.entitlements.news import rights_of_everybody
 from nozle_server.identity.model import Mode
 from nozle_server.identity.operations import update_organization
 from nozle_server.infra.database import Database
@@ -240,6 +243,7 @@ class World:
         """Settings of the organization that have no endpoint yet."""
         async with self.database.transaction() as tx:
             await update_organization(tx, org_id=self.org_id, settings=settings)
+            await self.services.bus.publish(tx, rights_of_everybody(self.org_id))
         self.services.keys.forget_all()
 
     # Deeds.
@@ -348,9 +352,13 @@ class World:
         return answer.json["event"] if answer.status == 200 else None
 
     async def fetch(self, sql: str, *values: object) -> Sequence[Any]:
-        """Rows straight from the database; `$1` is the organization."""
-        async with self.database.connection() as connection:
-            return list(await connection.fetch(sql, self.org_id, *values))
+        """Rows straight from the database; `$1` is the organization. What is written past the product like this need not be
+        announced."""
+        async with self.database.transaction() as tx:
+            rows = list(await tx.fetch(sql, self.org_id, *values))
+            if not sql.lstrip().lower().startswith("select"):
+                await announced.overlook(tx)
+            return rows
 
 
 class Moment:
@@ -405,21 +413,34 @@ async def open_world(client: Client, services: Services, mode: Mode = Mode.TEST)
     return World(client, services, organization.id, secret, publishable)
 
 
-@pytest.fixture
-async def world(client: Client, services: Services) -> World:
-    return await open_world(client, services)
+@asynccontextmanager
+async def watched_world(client: Client, services: Services, mode: Mode = Mode.TEST) -> AsyncIterator[World]:
+    """A world in which, when it is over, every commit has told whose rights it may have changed."""
+    world = await open_world(client, services, mode)
+    yield world
+    async with world.database.transaction() as tx:
+        forgotten = await announced.unannounced(tx, world.org_id)
+    assert not forgotten, forgotten
 
 
 @pytest.fixture
-async def other_world(client: Client, services: Services) -> World:
+async def world(client: Client, services: Services) -> AsyncIterator[World]:
+    async with watched_world(client, services) as world:
+        yield world
+
+
+@pytest.fixture
+async def other_world(client: Client, services: Services) -> AsyncIterator[World]:
     """Another tenant of the same server."""
-    return await open_world(client, services)
+    async with watched_world(client, services) as world:
+        yield world
 
 
 @pytest.fixture
-async def live_world(client: Client, services: Services) -> World:
+async def live_world(client: Client, services: Services) -> AsyncIterator[World]:
     """An organization in live mode, on real time."""
-    return await open_world(client, services, Mode.LIVE)
+    async with watched_world(client, services, Mode.LIVE) as world:
+        yield world
 
 
 async def audit(world: World) -> None:

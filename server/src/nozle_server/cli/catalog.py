@@ -7,9 +7,7 @@ import typer
 
 from nozle_server.cli.shared import OrganizationOption, find_organization_id, in_transaction, say
 from nozle_server.core.clock import SystemClock
-from nozle_server.entitlements.news import ENTITLEMENTS_CHANGED
 from nozle_server.identity import queries as identity_queries
-from nozle_server.infra.change_bus import Change, publish_once
 from nozle_server.infra.database import Tx
 from nozle_server.infra.yaml_file import read_yaml
 from nozle_server.workflows.apply_catalog import apply_catalog, read_catalog
@@ -28,8 +26,6 @@ def apply(
         org_id = await find_organization_id(tx, organization)
         now = await identity_queries.get_time(tx, org_id, SystemClock().now())
         differences = await apply_catalog(tx, org_id=org_id, catalog=catalog, now=now)
-        if differences:
-            await publish_once(tx, Change(org_id, ENTITLEMENTS_CHANGED, str(org_id)))
         say(show_differences(differences))
         if dry_run:
             raise _DryRun

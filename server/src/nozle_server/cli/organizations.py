@@ -8,9 +8,11 @@ import typer
 from nozle_server.cli.shared import JsonOption, OrganizationOption, find_organization_id, in_transaction, show
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.numbers import parse_amount
+from nozle_server.entitlements.news import rights_of_everybody
 from nozle_server.identity import operations as identity
 from nozle_server.identity import queries as identity_queries
 from nozle_server.identity.model import Mode, Organization
+from nozle_server.infra.change_bus import publish_once
 from nozle_server.infra.database import Tx
 from nozle_server.workflows.onboarding import open_organization
 
@@ -78,10 +80,9 @@ def update_organization(
 
     async def work(tx: Tx) -> None:
         org_id = await find_organization_id(tx, organization)
-        show(
-            _organization_json(await identity.update_organization(tx, org_id=org_id, settings=given)),
-            as_json=as_json,
-        )
+        updated = await identity.update_organization(tx, org_id=org_id, settings=given)
+        await publish_once(tx, rights_of_everybody(org_id))
+        show(_organization_json(updated), as_json=as_json)
 
     in_transaction(work)
 

@@ -13,6 +13,7 @@ from nozle_server.bootstrap import beside_running_server
 from nozle_server.core import json
 from nozle_server.core.errors import InvalidInput
 from nozle_server.identity import queries as identity_queries
+from nozle_server.infra.change_bus import wake_everybody
 from nozle_server.infra.database import Tx
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
@@ -55,6 +56,7 @@ def in_transaction(work: Callable[[Tx], Awaitable[None]]) -> None:
     async def on_the_database() -> None:
         async with beside_running_server(settings) as database:
             await database.run(work)
+            await wake_everybody(database)
 
     run(on_the_database())
 

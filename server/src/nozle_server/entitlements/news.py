@@ -7,6 +7,7 @@ customers by the merchant's ids, so that nobody has to look up whom the news con
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from nozle_server.infra.change_bus import Change
 
@@ -48,6 +49,16 @@ def concerned(change: Change) -> Organization | Customers | None:
     if CUSTOMER in change.payload:
         return Customers((change.payload[CUSTOMER],))
     return Customers(tuple(change.payload[CUSTOMERS])) if CUSTOMERS in change.payload else Organization()
+
+
+def rights_of_everybody(org_id: UUID) -> Change:
+    """The news that any customer of the organization may be allowed something else than before."""
+    return Change(org_id, ENTITLEMENTS_CHANGED, str(org_id))
+
+
+def rights_of(org_id: UUID, external_customer_id: str) -> Change:
+    """The news that this customer may be allowed something else than before."""
+    return Change(org_id, ENTITLEMENTS_CHANGED, external_customer_id, of_customer(external_customer_id))
 
 
 def of_customer(external_id: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:

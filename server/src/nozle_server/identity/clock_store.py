@@ -18,12 +18,15 @@ async def set_test_clock(tx: Tx, org_id: UUID, to: datetime) -> None:
     await tx.execute("update organizations set test_now = $2 where id = $1", org_id, to)
 
 
-async def advance_test_clock(tx: Tx, org_id: UUID, to: datetime) -> datetime:
-    """Move the clock forward to `to`, never back; returns where it stands."""
-    now = await tx.fetchval(
-        "update organizations set test_now = greatest(test_now, $2) where id = $1 returning test_now",
+async def advance_test_clock(tx: Tx, org_id: UUID, to: datetime) -> tuple[datetime, bool]:
+    """Move the clock forward to `to`, never back; returns where it stands, and whether it moved."""
+    row = await tx.fetchrow(
+        """
+        with before as (select test_now from organizations where id = $1 for no key update)
+        update organizations o set test_now = greatest(o.test_now, $2) from before where o.id = $1
+        returning o.test_now as now, before.test_now is distinct from o.test_now as moved
+        """,
         org_id,
         to,
     )
-    assert isinstance(now, datetime), "the organization exists: its key was just read"
-    return now
+    return row["now"], row["moved"]

@@ -211,8 +211,15 @@ async def write_publications(tx: Tx, origin: UUID, publications: Sequence[Public
 
 
 async def publish_once(tx: Tx, change: Change) -> None:
-    """As `ChangeBus.publish`, of a command that keeps no bus: processes find it when they look, within a second."""
+    """As `ChangeBus.publish`, of a command that keeps no bus: processes find it when they look, within a second, or at
+    once after `wake_everybody`."""
     await _insert(tx, [(new_id(), Publication(new_id(), change))])
+
+
+async def wake_everybody(database: Database) -> None:
+    """Have every process look for news, of a command that keeps no bus."""
+    async with database.connection() as connection:
+        await connection.execute(f"notify {CHANNEL}")
 
 
 async def _insert(tx: Tx, published: Sequence[tuple[UUID, Publication]]) -> None:

@@ -29,11 +29,6 @@ async def announce_rights(tx: Tx, seams: Seams, subscription: Subscription) -> N
     await announce(tx, seams, ENTITLEMENTS_CHANGED, subscription)
 
 
-async def announce_clock(tx: Tx, seams: Seams, org_id: UUID) -> None:
-    """The organization's clock was turned: what time alone gives or takes is otherwise than it was, for anybody."""
-    await seams.change_bus.publish(tx, Change(org_id, ENTITLEMENTS_CHANGED, str(org_id)))
-
-
 async def announce_of_customer(tx: Tx, seams: Seams, kind: str, customer: Customer) -> None:
     """Something happened to a customer."""
     change = Change(customer.org_id, kind, str(customer.id), of_customer(customer.external_id))

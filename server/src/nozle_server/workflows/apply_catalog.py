@@ -55,6 +55,8 @@ from nozle_server.costs.operations import (
     plan_cost_model,
     same_costs,
 )
+from nozle_server.entitlements.news import rights_of_everybody
+from nozle_server.infra.change_bus import publish_once
 from nozle_server.infra.database import Tx
 from nozle_server.taxes.queries import require_taxes
 from nozle_server.workflows.apply_credit_system import apply_credit_system
@@ -142,7 +144,8 @@ def _refuse_unknown_fields(value: object, kind: type[msgspec.Struct], place: str
 
 
 async def apply_catalog(tx: Tx, *, org_id: UUID, catalog: CatalogFile, now: datetime) -> list[Difference]:
-    """Make the stored catalog say what the file says; returns what was different. All or nothing, by `tx`."""
+    """Make the stored catalog say what the file says, and tell everybody; returns what was different. All or nothing, by
+    `tx`."""
     differences: list[Difference] = []
     for metric in catalog.metrics:
         differences += await _apply_metric(tx, org_id, metric, now)
@@ -153,6 +156,8 @@ async def apply_catalog(tx: Tx, *, org_id: UUID, catalog: CatalogFile, now: date
     for plan in catalog.plans:
         differences += await _apply_plan(tx, org_id, plan, now)
     differences += await _apply_cost_models(tx, org_id, catalog.cost_models, now)
+    if differences:
+        await publish_once(tx, rights_of_everybody(org_id))
     return differences
 
 

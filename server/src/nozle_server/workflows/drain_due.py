@@ -26,7 +26,7 @@ from nozle_server.wallets.operations.invoices import WALLET_THRESHOLD
 from nozle_server.wallets.operations.rules import RECURRING_TOP_UP
 from nozle_server.wallets.operations.wallets import WALLET_EXPIRY
 from nozle_server.workflows.adjust_periods import ADJUST_PERIODS
-from nozle_server.workflows.announce import announce_clock
+from nozle_server.workflows.advance_clock import advance_clock
 from nozle_server.workflows.bill import bill_corrections
 from nozle_server.workflows.bill_progress import check_progress
 from nozle_server.workflows.check_alerts import check_usage_alerts, check_wallet_alerts
@@ -164,8 +164,7 @@ async def _do_next(
     if item is None:
         return None
     if turn_clock:
-        await clock_store.advance_test_clock(tx, org_id, item.due_at)
-        await announce_clock(tx, seams, org_id)
+        await advance_clock(tx, seams, org_id, item.due_at)
     items = [item]
     if at_once > 1 and item.kind in TOGETHER:
         items += await due.more_due(tx, item, at_once - 1)

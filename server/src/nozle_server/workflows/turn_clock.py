@@ -4,7 +4,6 @@ from datetime import datetime
 from uuid import UUID
 
 from nozle_server.core.errors import NotAllowed, RuleBroken
-from nozle_server.identity import clock_store
 from nozle_server.identity.model import Mode
 from nozle_server.identity.operations import lock_organization
 from nozle_server.infra import due
@@ -12,7 +11,7 @@ from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.seams import Seams
 from nozle_server.invoicing import store as invoicing_store
 from nozle_server.wallets.operations.invoices import schedule_thresholds
-from nozle_server.workflows.announce import announce_clock
+from nozle_server.workflows.advance_clock import advance_clock, set_clock
 from nozle_server.workflows.drain_due import ORDER, drain_due
 
 
@@ -29,7 +28,7 @@ async def turn_clock(
     if arrived is not None:
         return arrived
     await drain_due(database, seams, org_id=org_id, until=to, turn_clock=True)
-    return await database.run(lambda tx: _arrive(tx, seams, org_id, to))
+    return await database.run(lambda tx: advance_clock(tx, seams, org_id, to))
 
 
 async def _set_out(tx: Tx, seams: Seams, org_id: UUID, to: datetime, real_now: datetime) -> datetime | None:
@@ -44,18 +43,12 @@ async def _set_out(tx: Tx, seams: Seams, org_id: UUID, to: datetime, real_now: d
         if await invoicing_store.any_invoice(tx, org_id):
             raise RuleBroken("the clock cannot go back once something was billed", code="clock_goes_forward")
         # Time stands still from here on, before anything is made that would lie in this organization's future.
-        await clock_store.set_test_clock(tx, org_id, to)
+        await set_clock(tx, seams, org_id, to)
     else:
         # From real time on, so that what was overdue does not set the clock behind it.
-        await clock_store.set_test_clock(tx, org_id, real_now)
+        await set_clock(tx, seams, org_id, real_now)
     # Usage that came while time stood still may have taken wallets to their thresholds.
     await schedule_thresholds(tx, org_id, organization.test_now or min(to, real_now))
     if await due.anything_due(tx, org_id, to, kinds=ORDER):
-        await announce_clock(tx, seams, org_id)
         return None
-    return await _arrive(tx, seams, org_id, to)
-
-
-async def _arrive(tx: Tx, seams: Seams, org_id: UUID, to: datetime) -> datetime:
-    await announce_clock(tx, seams, org_id)
-    return await clock_store.advance_test_clock(tx, org_id, to)
+    return await advance_clock(tx, seams, org_id, to)

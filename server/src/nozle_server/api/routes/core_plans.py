@@ -41,6 +41,7 @@ class MetadataBody(msgspec.Struct):
 
 async def create_plan(call: Call) -> object:
     plan = await create_taxed_plan(call.tx, org_id=call.org_id, draft=call.body.plan, now=call.now)
+    await rights_changed(call)
     return {"plan": await plan_object(call.tx, plan)}
 
 

@@ -43,6 +43,7 @@ def feature_json(feature: Feature) -> dict[str, object]:
 async def create_feature(call: Call) -> object:
     draft = call.body.feature
     feature = await feature_operations.create_feature(call.tx, org_id=call.org_id, draft=draft, now=call.now)
+    await rights_changed(call)
     return {"feature": feature_json(feature)}
 
 

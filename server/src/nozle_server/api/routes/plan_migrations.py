@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
+from nozle_server.api.rights import rights_changed
 from nozle_server.api.shapes import ANY_OBJECT, array, shape
 from nozle_server.core.periods import local_date
 from nozle_server.subscriptions.version_migration import ItemStatus, MigrationItem, VersionMigration
@@ -103,6 +104,7 @@ async def start(call: Call) -> object:
         to_version=body.to_version,
         now=call.now,
     )
+    await rights_changed(call)
     return {"plan_version_migration": migration_json(migration)}
 
 
@@ -126,6 +128,7 @@ async def cancel(call: Call) -> object:
         migration_id=call.path["migration_id"],
         now=call.now,
     )
+    await rights_changed(call)
     return await _with_items(call, migration)
 
 

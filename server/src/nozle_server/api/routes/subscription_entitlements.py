@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from nozle_server.api.endpoint import CORE, Call, Endpoint, Example, Scope
-from nozle_server.api.rights import rights_changed
+from nozle_server.api.rights import rights_of_subscription_changed
 from nozle_server.api.routes.core_subscriptions import unknown_subscription
 from nozle_server.api.shapes import ANY_OBJECT, array, shape
 from nozle_server.catalog import feature_store
@@ -31,7 +31,7 @@ async def index(call: Call) -> object:
 async def update(call: Call) -> object:
     subscription = await _subscription(call)
     await overrides.override_entitlements(call.tx, subscription=subscription, wanted=call.body.entitlements)
-    await rights_changed(call)
+    await rights_of_subscription_changed(call, subscription)
     return await _listed(call, subscription)
 
 
@@ -41,7 +41,7 @@ async def delete(call: Call) -> object:
     await overrides.remove_entitlement(
         call.tx, subscription=subscription, feature_code=call.path["feature_code"]
     )
-    await rights_changed(call)
+    await rights_of_subscription_changed(call, subscription)
     return shown
 
 
@@ -53,7 +53,7 @@ async def delete_privilege(call: Call) -> object:
         feature_code=call.path["feature_code"],
         privilege_code=call.path["privilege_code"],
     )
-    await rights_changed(call)
+    await rights_of_subscription_changed(call, subscription)
     return await _shown(call, subscription)
 
 

@@ -23,6 +23,11 @@ _READ: Sequence[tuple[str, Sequence[str], str | None]] = (
     ),
     ("plan_entitlements", (), None),
     ("cost_models", (), None),
+    (
+        "margin_policies",
+        (),
+        "(select c.external_id from customers c where c.org_id = r.org_id and c.id = r.customer_id)",
+    ),
     ("customers", ("external_id", "deleted_at"), "r.external_id"),
     (
         "subscriptions",
@@ -73,7 +78,16 @@ async def install(connection: asyncpg.Connection) -> None:
         grant usage on schema noted to public;
         create table noted.changes (transaction xid8, org_id uuid, customer text, what text);
         create index on noted.changes (org_id);
-        grant insert, select, delete on noted.changes to public;
+        -- Apart from the outbox, in which news are kept for a while only.
+        create table noted.news (transaction xid8, org_id uuid, kind text, subject text, payload jsonb);
+        create index on noted.news (org_id, transaction);
+        grant insert, select, delete on noted.changes, noted.news to public;
+        create function noted.outbox() returns trigger language plpgsql as $$
+        begin
+            insert into noted.news values (new.transaction, new.org_id, new.kind, new.subject, new.payload);
+            return null;
+        end $$;
+        create trigger noted after insert on outbox for each row execute function noted.outbox();
         """
     )
     for table, columns, customer in _READ:
@@ -110,7 +124,7 @@ async def unannounced(connection: asyncpg.Connection, org_id: UUID) -> list[str]
         with noted as (delete from noted.changes where org_id = $1 returning *)
         select n.transaction, n.what, n.customer, o.kind, o.subject, o.payload
         from (select distinct transaction, customer, what from noted) n
-        left join outbox o on o.org_id = $1 and o.transaction = n.transaction
+        left join noted.news o on o.org_id = $1 and o.transaction = n.transaction
         where n.transaction not in (select transaction from noted where what = 'INSERT organizations')
         """,
         org_id,

@@ -241,6 +241,7 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
     A process without `jobs` only wakes those that do them.
     """
     queue = JobQueue(services.database)
+    suspects = asyncio.Lock()
 
     async def drain(org_id: UUID) -> None:
         await drain_due(
@@ -248,7 +249,7 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
             services.seams,
             org_id=org_id,
             until=services.clock.now(),
-            careful=job_queue.interrupted.get(),
+            careful=suspects if job_queue.interrupted.get() else None,
         )
 
     Worker(services.database, queue, services.clock, drain, audit_at=services.settings.audit_at)

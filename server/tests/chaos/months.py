@@ -100,5 +100,5 @@ def _plain(row: dict[str, object]) -> str:
     return _INSTANT.sub("at some time", _UUID.sub("id", repr(sorted(row.items()))))
 
 
-# Seconds that are not whole: now.
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(\+00:00|Z)?")
+# Not on the hour: now, or so long after it. What is decided here is all on the hour.
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:(?!00:00(?!\.))\d\d:\d\d(\.\d+)?(\+00:00|Z)?")

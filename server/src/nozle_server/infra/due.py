@@ -186,12 +186,15 @@ async def still_due(
     return {row["subject_id"] for row in rows}
 
 
-async def count_try(tx: Tx, item: DueItem) -> int:
-    """Note that the item is begun, by a transaction before the one that does it; how often it was."""
-    tries: int = await tx.fetchval(
-        "update due_items set tries = tries + 1 where org_id = $1 and id = $2 returning tries",
+async def count_try(tx: Tx, item: DueItem, *, first: bool = False) -> int | None:
+    """Note that the item is begun, by a transaction before the one that does it; how often it was. None, and nothing is
+    noted, when this would not be the `first` time and must be."""
+    tries: int | None = await tx.fetchval(
+        """update due_items set tries = tries + 1 where org_id = $1 and id = $2 and (tries = 0 or not $3)
+           returning tries""",
         item.org_id,
         item.id,
+        first,
     )
     return tries
 

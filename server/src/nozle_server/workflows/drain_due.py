@@ -83,26 +83,48 @@ async def drain_due(
     org_id: UUID,
     until: datetime,
     turn_clock: bool = False,
-    careful: bool = False,
+    careful: asyncio.Lock | None = None,
 ) -> int:
     """Run everything due at or before `until`; returns how many items were done or put aside.
 
     `turn_clock` moves the organization's test clock to each item's instant. A kill in the middle loses nothing: an
     item and its effect commit together, and the rest is still there. `careful` is for after such a kill: it may have been
-    an item's own doing, so each is done alone, and one that a worker dies of again and again is put aside.
+    an item's own doing, so each is done alone, and one that a worker dies of again and again is put aside. It is the lock
+    of this process under which items are done that a worker died over before: with two of these at once, the harmless one
+    would be blamed for what the other does.
     """
     count = 0
     pace = _Pace()
+
+    async def step() -> int | None:
+        return await _step(database, seams, org_id, until, pace, turn_clock=turn_clock)
+
     while True:
         started = asyncio.get_running_loop().time()
-        if careful:
-            await database.run(lambda tx: _note_try(tx, seams, org_id, until))
-        done = await _step(database, seams, org_id, until, pace, turn_clock=turn_clock)
+        done = await (
+            step() if careful is None else _carefully(database, seams, org_id, until, careful, step)
+        )
         if done is None:
             return count
         count += done
-        if done and not careful:
+        if done and careful is None:
             pace.took(done, asyncio.get_running_loop().time() - started)
+
+
+async def _carefully(
+    database: Database,
+    seams: Seams,
+    org_id: UUID,
+    until: datetime,
+    suspects: asyncio.Lock,
+    step: Callable[[], Awaitable[int | None]],
+) -> int | None:
+    """A step whose item is noted as begun before; one that was begun before waits until no other such one is."""
+    if await database.run(lambda tx: _note_try(tx, seams, org_id, until, first=True)):
+        return await step()
+    async with suspects:
+        await database.run(lambda tx: _note_try(tx, seams, org_id, until, first=False))
+        return await step()
 
 
 async def _step(
@@ -127,11 +149,16 @@ async def _step(
         return 1
 
 
-async def _note_try(tx: Tx, seams: Seams, org_id: UUID, until: datetime) -> None:
+async def _note_try(tx: Tx, seams: Seams, org_id: UUID, until: datetime, *, first: bool) -> bool:
+    """Whether that is so; of an item that was begun before it is not when this must be the `first` time."""
     item = await due.next_due(tx, org_id, until, kinds=ORDER)
-    if item is not None and await due.count_try(tx, item) > MOST_LOSSES:
+    if item is None:
+        return True
+    tries = await due.count_try(tx, item, first=first)
+    if tries is not None and tries > MOST_LOSSES:
         log.error("due_item_parked", kind=item.kind, subject_id=str(item.subject_id), losses=MOST_LOSSES)
         await _put_aside(tx, seams, item, f"the worker died each of {MOST_LOSSES} times that it was begun")
+    return tries is not None
 
 
 async def _put_aside(tx: Tx, seams: Seams, item: DueItem, reason: str) -> None:

@@ -230,13 +230,19 @@ def test_a_dearer_use_is_never_judged_more_kindly(
 
 
 def decision(
-    *, used: str = "0", limit: str | None = None, mode: str = "deny", price: object = None, **facts: object
+    *,
+    used: str = "0",
+    limit: str | None = None,
+    mode: str = "deny",
+    price: object = None,
+    overage: bool = False,
+    **facts: object,
 ) -> Decision:
     subscription = SubscriptionFacts(
         status=Status.ACTIVE,
         started_at=NOW,
         ends_at=None,
-        right=PlanRight(metered=True, limit=None if limit is None else D(limit)),
+        right=PlanRight(metered=True, limit=None if limit is None else D(limit), overage=overage),
         used=D(used),
         price=Standard(amount=D("0.02")) if price is None else price,  # type: ignore[arg-type]
         priced_units=D(used),
@@ -261,6 +267,12 @@ def test_another_denial_keeps_its_reason() -> None:
     assert (denied.allowed, denied.reason) == (False, Reason.LIMIT_EXCEEDED)
     assert denied.margin is not None
     assert denied.margin.ruling is Ruling.DENY
+
+
+def test_a_denial_by_policy_keeps_what_is_said_of_the_limit() -> None:
+    over = decision(used="11", limit="10", overage=True)
+    assert (over.reason, over.overage) == (Reason.MARGIN_BELOW_MINIMUM, True)
+    assert (over.used, over.limit, over.remaining) == (11, 10, 0)
 
 
 def test_without_a_policy_nothing_is_judged() -> None:

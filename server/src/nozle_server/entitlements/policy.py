@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 from nozle_server.core.rounding import EXACT, divide
@@ -195,14 +196,19 @@ def choose(
     if policies.customer is not None:
         return policies.customer
     if entitled_percent is not None:
-        return Policy(minimum_margin_percent=entitled_percent)
+        return _only_percent(entitled_percent)
     if policies.feature is not None:
         return policies.feature
     if plan_id is not None and (of_plan := policies.plans.get(plan_id)) is not None:
         return of_plan
     if policies.organization is not None:
         return policies.organization
-    return None if default_percent is None else Policy(minimum_margin_percent=default_percent)
+    return None if default_percent is None else _only_percent(default_percent)
+
+
+@lru_cache(maxsize=1024)
+def _only_percent(percent: Decimal) -> Policy:
+    return Policy(minimum_margin_percent=percent)
 
 
 def judge(policy: Policy, economics: UnitEconomics, enforcement: str) -> Verdict:

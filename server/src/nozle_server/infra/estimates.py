@@ -66,6 +66,8 @@ class Estimates:
         if generation != self._generation:  # told to forget meanwhile
             return Estimate(found, Standing(0.0), kept_s)
         before = self._known.get(key)
+        if before is not None and before.read_at > started:  # somebody began later and was quicker
+            return before
         if before is not None and before.value == found:
             before.standing.until = started + kept_s
             return before

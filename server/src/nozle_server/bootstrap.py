@@ -39,9 +39,7 @@ from nozle_server.infra.queue_metrics import queue_metrics
 from nozle_server.infra.seams import Seams
 from nozle_server.infra.settings import Settings
 from nozle_server.jobs.worker import Worker
-from nozle_server.realtime.gate import Gate
-from nozle_server.realtime.hub import Hub
-from nozle_server.realtime.realtime import Realtime
+from nozle_server.realtime.realtime import Realtime, build_realtime
 from nozle_server.workflows.drain_due import drain_due
 
 log = structlog.get_logger()
@@ -112,8 +110,6 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
     bus = PostgresChangeBus(database)
     seams = Seams(PostgresEventLog(), PostgresUsageStore(), bus)
     economics = Economics(database, seams.usage_store)
-    gate = Gate(database, clock, settings.centrifugo_token_hmac_secret)
-    hub = Hub(database, economics, bus, clock)
     return Services(
         database=database,
         settings=settings,
@@ -125,7 +121,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
         snapshots=Snapshots(database, bus),
         bus=bus,
         group_commit=GroupCommit(database.reserve, bus),
-        realtime=Realtime(gate, hub, hub),
+        realtime=build_realtime(database, economics, bus, clock, settings),
     )
 
 

@@ -15,6 +15,7 @@ GLOBAL = {
     "pgqueuer_statistics": "the job queue's own",
     "pgqueuer_schedules": "the job queue's own",
     "audit_results": "of all organizations together",
+    "server_leases": "the server's own: which of its processes does what only one may",
     "server_secrets": "the server's own, such as the one that signs tokens",
 }
 # Keys that cannot begin with the organization, and why.

@@ -23,6 +23,7 @@ _SPENT = (
         "kind = 'realtime' and $1::timestamptz is not null and not exists (select from realtime_channels c"
         " where c.org_id = watches.org_id and c.watch_key = watches.key)",
     ),
+    ("realtime_audiences", "until < $1::timestamptz"),
     ("customer_sessions", "expires_at < $1::timestamptz"),
     # Of replicas that never came back.
     (

@@ -6,9 +6,9 @@ Each comes from the environment variable of its alias; flags of `nozle-server se
 import re
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -34,6 +34,15 @@ class Settings(BaseSettings):
     centrifugo_token_hmac_secret: str | None = Field(
         None, alias="CENTRIFUGO_TOKEN_HMAC_SECRET", min_length=32
     )
+    # A Centrifugo that browsers are connected to instead of this server: where its server API is, and the API's key.
+    centrifugo_url: str | None = Field(
+        None, alias="CENTRIFUGO_URL", pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
+    )
+    centrifugo_api_key: str | None = Field(None, alias="CENTRIFUGO_API_KEY", pattern=r"^[!-~]+$")
+    # Where browsers reach it, when that is not under CENTRIFUGO_URL.
+    centrifugo_public_url: str | None = Field(
+        None, alias="CENTRIFUGO_PUBLIC_URL", pattern=r"^wss?://[^\s/?#]+(/[^\s?#]*)?$"
+    )
     # Start even on a database that may lose what it acknowledged; said loudly at every start.
     allow_unsafe_durability: bool = Field(False, alias="NOZLE_ALLOW_UNSAFE_DURABILITY")
     database_connections: int = Field(16, alias="NOZLE_DATABASE_CONNECTIONS", ge=2, le=90)
@@ -55,7 +64,13 @@ class Settings(BaseSettings):
             raise ValueError("must be hour and minute (UTC), such as 03:37, or off")
         return time.fromisoformat(value)
 
-    @field_validator("public_url")
+    @model_validator(mode="after")
+    def _know_centrifugo(self) -> Self:
+        if self.centrifugo_url and not (self.centrifugo_api_key and self.centrifugo_token_hmac_secret):
+            raise ValueError("CENTRIFUGO_URL needs CENTRIFUGO_API_KEY and CENTRIFUGO_TOKEN_HMAC_SECRET")
+        return self
+
+    @field_validator("public_url", "centrifugo_url")
     @classmethod
     def _without_last_slash(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else value

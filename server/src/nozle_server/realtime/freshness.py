@@ -128,7 +128,11 @@ class Freshness:
         try:
             while self._is_heard(key):
                 changed.clear()
-                looked = await self.patiently(lambda: self.look(*key, lambda: self._broker.look(*key)))
+                try:
+                    looked = await self.look(*key, lambda: self._broker.look(*key))
+                except Unavailable:
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 await asyncio.sleep(PAUSE_S)
                 if changed.is_set():
                     continue

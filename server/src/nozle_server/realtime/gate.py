@@ -59,6 +59,10 @@ class Gate:
             if await store.dead_keys(connection, [(org_id, key_id)]):
                 raise TokenRefused
 
+    def now(self) -> datetime:
+        """The time by which tokens live."""
+        return self._clock.now()
+
     def enter(self, claims: Claims, guest: Guest) -> None:
         """From here on `guest` is turned out when the key is revoked."""
         self._inside.setdefault((claims.org_id, claims.key_id), set()).add(guest)

@@ -10,6 +10,10 @@ REALTIME_PUBLISHED = "realtime.published"
 """The change by which processes hear of a publication: the subject is the channel's name, the payload `epoch`,
 `position` (of the first) and `data` (a list)."""
 
+REALTIME_OPENED = "realtime.opened"
+"""The change by which the process that tells a Centrifugo hears where somebody may be listening: the payload has
+`channels` and `until`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:

@@ -23,6 +23,9 @@ MAX_TOKEN_BYTES = 8 * 1024
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'
 
 
+SCOPES = ("customer", "workspace")
+
+
 class TokenRefused(Exception):
     """Not a token of ours."""
 
@@ -56,10 +59,16 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 
 
+def subjects_of(key_id: UUID) -> list[str]:
+    """Every subject that a token made with this key may have."""
+    return [f"{scope}:{key_id}" for scope in SCOPES]
+
+
 def mint(
     secret: bytes, *, org_id: UUID, key_id: UUID, scope: str, channels: tuple[str, ...], real_now: datetime
 ) -> tuple[str, datetime]:
     """A token that may join `channels` and lives for `LIFETIME`; it, and when it ends."""
+    assert scope in SCOPES, "a scope of ours"
     issued = int(real_now.timestamp())
     expires = issued + int(LIFETIME.total_seconds())
     body = json.dumps(

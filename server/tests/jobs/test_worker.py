@@ -12,6 +12,7 @@ from nozle_server.api.app import build_app
 from nozle_server.bootstrap import build_services
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.ids import new_id
+from nozle_server.entitlements.news import USAGE_COUNTED
 from nozle_server.identity.model import Mode
 from nozle_server.infra import due
 from nozle_server.infra.database import Database, Tx
@@ -150,6 +151,25 @@ async def test_pruning_keeps_what_is_younger_than_seven_days_and_ledger_keys_for
         keys = await connection.fetch("select key from idempotency_keys order by key")
         assert [row["key"] for row in keys] == ["6 False", "6 True", "8 True"]
         assert await connection.fetchval("select array_agg(token_hash) from customer_sessions") == [b"new"]
+
+
+async def test_news_of_usage_are_kept_for_minutes_only(fresh_database: Database) -> None:
+    """They come with every event; other facts of that age stay."""
+    ages = [(USAGE_COUNTED, 60), (USAGE_COUNTED, 180), ("subscription.started", 180)]
+    async with fresh_database.transaction() as tx:
+        for kind, age_s in ages:
+            await tx.execute(
+                """insert into outbox (org_id, id, kind, subject, created_at)
+                   values ($1, $1, $2, $3::int::text, now() - make_interval(secs => $3::int))""",
+                new_id(),
+                kind,
+                age_s,
+            )
+    async with working(fresh_database, Drained()):
+        await run_job(fresh_database, "prune_usage_news")
+    async with fresh_database.connection() as connection:
+        rows = await connection.fetch("select kind, subject from outbox order by kind")
+        assert [tuple(row) for row in rows] == [("subscription.started", "180"), (USAGE_COUNTED, "60")]
 
 
 async def test_the_partitions_of_the_coming_days_are_made(fresh_database: Database) -> None:

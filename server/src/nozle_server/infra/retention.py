@@ -12,11 +12,19 @@ BATCH = 5_000
 FACTS_KEPT = timedelta(days=7)
 """How long the outbox holds a fact: whoever holds something to having one may not ask for longer."""
 
+USAGE_NEWS_KEPT_S = 120
+"""How long news of usage are kept: a process that has not looked for some seconds drops all it keeps, and needs none."""
+_USAGE_NEWS = "kind = 'usage.counted'"
+
 # Table, and which of its rows have had their time at $1.
 _SPENT = (
-    ("outbox", f"created_at < $1::timestamptz - interval '{FACTS_KEPT.days} days'"),
+    (
+        "outbox",
+        f"kind <> 'usage.counted' and created_at < $1::timestamptz - interval '{FACTS_KEPT.days} days'",
+    ),
     ("idempotency_keys", "not ledger and created_at < $1::timestamptz - interval '7 days'"),
-    # Of channels that nobody has touched for a day; who comes back later begins a new epoch. Watches go with their channel.
+    # Of channels that nobody has touched for a day; who comes back later begins a new epoch. Watches of theirs are an older
+    # release's: usage is told whether or not somebody watches it.
     ("realtime_channels", "touched_at < $1::timestamptz - interval '1 day'"),
     (
         "watches",
@@ -44,9 +52,19 @@ _SPENT = (
 async def prune(database: Database, real_now: datetime, *, batch: int = BATCH) -> None:
     """Delete what has had its time, `batch` rows a transaction."""
     for table, spent in _SPENT:
-        some = f"select ctid from {table} where {spent} limit {batch}"
-        deleted = batch
-        while deleted == batch:
-            async with database.transaction() as tx:
-                status = await tx.execute(f"delete from {table} where ctid = any(array({some}))", real_now)
-            deleted = int(status.removeprefix("DELETE "))
+        await _delete(database, table, spent, batch, real_now)
+
+
+async def prune_usage_news(database: Database, *, batch: int = BATCH) -> None:
+    """Delete news of usage that every process has heard long ago. By the database's clock, which dated them."""
+    spent = f"{_USAGE_NEWS} and created_at < now() - interval '{USAGE_NEWS_KEPT_S} seconds'"
+    await _delete(database, "outbox", spent, batch)
+
+
+async def _delete(database: Database, table: str, spent: str, batch: int, *values: object) -> None:
+    some = f"select ctid from {table} where {spent} limit {batch}"
+    deleted = batch
+    while deleted == batch:
+        async with database.transaction() as tx:
+            status = await tx.execute(f"delete from {table} where ctid = any(array({some}))", *values)
+        deleted = int(status.removeprefix("DELETE "))

@@ -37,12 +37,14 @@ class Worker:
         queue.register(due.DRAIN_DUE, self._drain_due)
         queue.register("sweep", self._sweep)
         queue.register("prune", self._prune)
+        queue.register("prune_usage_news", self._prune_usage_news)
         queue.register("partitions", self._partitions)
         queue.register("wallets", self._wallets)
         queue.register("audit", self._audit)
         queue.every("sweep", "* * * * *")
         queue.every("wallets", "*/5 * * * *")
         queue.every("prune", "23 * * * *")
+        queue.every("prune_usage_news", "* * * * *")
         # Four chances a day, for days that lie ahead: a busy default partition may turn some of them down.
         queue.every("partitions", "47 */6 * * *")
         if audit_at is not None:
@@ -80,6 +82,9 @@ class Worker:
 
     async def _prune(self, _: bytes) -> None:
         await retention.prune(self._database, self._clock.now())
+
+    async def _prune_usage_news(self, _: bytes) -> None:
+        await retention.prune_usage_news(self._database)
 
     async def _partitions(self, _: bytes) -> None:
         async with self._database.as_owner() as connection:

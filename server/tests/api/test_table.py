@@ -22,9 +22,9 @@ PUBLIC = {
     "GET /docs",
     "GET /entitlements/keys",  # public keys are for everybody
     "GET /.well-known/jwks.json",
-    "GET /files/{workspace    "POST /realtime/centrifugo/subscribe",  # shows Centrifugo's key
-}/invoices/{file}",  # by its signature
+    "GET /files/{workspace}/invoices/{file}",  # by its signature
     "GET /files/{workspace}/credit_notes/{file}",  # likewise
+    "POST /realtime/centrifugo/subscribe",  # shows Centrifugo's key
 }
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from nozle_server.api import http_protocol
 from nozle_server.api.app import Application, build_app
 from nozle_server.api.endpoint import BOTH, Amount, Call, Endpoint, Reply, Scope
+from nozle_server.api.heads import MAX_HEADS
 from nozle_server.api.lane import LaneProtocol, _Exchange
 from nozle_server.core.errors import NotFound, RuleBroken, Unavailable
 from nozle_server.identity.model import KeyKind, Mode, Principal
@@ -313,6 +314,69 @@ async def test_every_kind_of_answer_is_the_same(mode: str, mount: bytes) -> None
     assert outcome["sent"].count(b"HTTP/1.1 ") == 1
     assert b"trace-1" in outcome["sent"]
     assert outcome["closed"] is (mode == "cut")
+
+
+async def test_a_head_is_read_once_and_means_the_same_from_then_on() -> None:
+    """Whatever its bodies are, how they arrive, on whichever connection, and what is sent behind them."""
+    first = request(b'{"customer_id":"acme","credits":1.50}', request_id=None)
+    alike = request(b'{"customer_id":"acme","credits":2.25}', request_id=None)
+    broken = request(b'{"customer_id":"acme","credits":.....', request_id=None)
+    longer = request(b'{"customer_id":"globex","credits":1.5}', request_id=None)
+    slow = request("wait", request_id=None)
+    for pieces in (
+        (first, alike, first),
+        (first, broken, alike),
+        (first, longer, alike, longer),
+        (first, alike[:-1], alike[-1:], alike),
+        (first, alike[:40], alike[40:], alike),
+        (first, alike + longer, alike),
+        (first, alike + b"\r\n", alike),
+        (first, alike + b"x", alike),
+        (first, b"\r\n" + alike, alike),
+        (first + alike, alike, alike),
+        (slow, slow + first, slow, first, alike),
+        (first, request(None, method=b"GET", url=b"/api/v1/ping", request_id=None), alike),
+    ):
+        for pausing in (True, False):
+            await compare(*pieces, pausing=pausing)
+    server = _server(lane=True)
+    for piece in (first, alike, broken, alike):
+        connection = server.connect()
+        for _ in range(2):  # at rest after the first
+            connection.receive(piece)
+            await connection.settle()
+    assert server.app.lane is not None
+    assert len(server.app.lane.heads) == 1
+    assert connection.wire.sent.count(b'"credits":2.25') == 2
+    await connection.lose()
+
+
+async def test_a_head_that_no_other_request_has_is_not_remembered() -> None:
+    server = _server(lane=True)
+    connection = server.connect()
+    for piece in (
+        request(),
+        request(None, b"Idempotency-Key: k1", request_id=None),
+        request(request_id=None) * 2,
+    ):
+        connection.receive(piece)
+        await connection.settle()
+    assert server.app.lane is not None
+    assert len(server.app.lane.heads) == 0
+    await connection.lose()
+
+
+async def test_heads_are_bounded() -> None:
+    server = _server(lane=True)
+    connection = server.connect()
+    for number in range(MAX_HEADS):
+        connection.receive(
+            request(None, b"X-Number: %d" % number, method=b"GET", url=b"/api/v1/ping", request_id=None)
+        )
+        await connection.settle()
+    assert server.app.lane is not None
+    assert 0 < len(server.app.lane.heads) <= MAX_HEADS
+    await connection.lose()
 
 
 BODIES = [

@@ -64,6 +64,20 @@ class Incoming:
         self.org_id: UUID | None = None
         self.answer: Answer | None = None
 
+    def again(self, body: bytes | None, client: str | None) -> "Incoming":
+        """Another request with the same head, which has come now; a head that names no id."""
+        other = Incoming.__new__(Incoming)
+        other.started = time.perf_counter()
+        other.method, other.path, other.query, other.headers = (
+            self.method,
+            self.path,
+            self.query,
+            self.headers,
+        )
+        other.client, other.receive, other.body = client, None, body
+        other.request_id, other.route, other.org_id, other.answer = _random_request_id(), "", None, None
+        return other
+
     @classmethod
     def from_asgi(cls, scope: Scope, receive: Receive) -> "Incoming":
         """The request that an ASGI server hands over."""
@@ -81,7 +95,11 @@ class Incoming:
         given = self.headers.get("x-request-id")
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given
-        return f"req_{random.randbytes(12).hex()}"  # noqa: S311  # a name, no secret
+        return _random_request_id()
+
+
+def _random_request_id() -> str:
+    return f"req_{random.getrandbits(96):024x}"  # a name, no secret
 
 
 def read_headers(pairs: list[tuple[bytes, bytes]]) -> Mapping[str, str]:

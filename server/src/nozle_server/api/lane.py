@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from nozle_server.api.heads import Heads
 from nozle_server.api.http_protocol import BoundedHttpProtocol
 from nozle_server.api.incoming import Incoming
 from nozle_server.api.recall import MAX_REQUEST_BYTES, Recall, Remembered
@@ -34,11 +35,13 @@ _WITHOUT_BODY = (204, 304)
 
 
 class Lane:
-    """Which endpoints may be answered by it, the edge around them, and the answers that may be given again."""
+    """Which endpoints may be answered by it, the edge around them, the answers that may be given again, and the heads that
+    were read before."""
 
     def __init__(self, edge: Edge, clock: Clock) -> None:
         self.edge = edge
         self.recall = Recall(edge, clock)
+        self.heads = Heads()
         self._pipelines: dict[tuple[bytes, bytes], Pipeline] = {}
 
     def add(self, method: str, path: str, pipeline: Pipeline) -> None:
@@ -103,6 +106,12 @@ class LaneProtocol(BoundedHttpProtocol):
         self._unfinished = False
         pipeline, incoming = reading
         incoming.body = self._body
+        if self._read and self._lane is not None:
+            self._lane.heads.remember(self._read, pipeline, incoming)
+        self._begin(pipeline, incoming)
+
+    def _begin(self, pipeline: Pipeline, incoming: Incoming) -> None:
+        """Answer a plain request, all of which is there."""
         self.cycle = exchange = _Exchange()  # type: ignore[assignment]
         task = self.loop.create_task(self._answer(pipeline, incoming, exchange, self._read))
         task.add_done_callback(self.tasks.discard)
@@ -116,6 +125,12 @@ class LaneProtocol(BoundedHttpProtocol):
                 self._recalled_at = monotonic()
                 self.server_state.total_requests += 1
                 self.transport.write_at_once(answer)  # type: ignore[attr-defined]
+                return
+            known = self._lane.heads.find(data, self.client[0] if self.client else None)
+            if known is not None:
+                self._read, self._at_rest = data, False
+                self._unset_keepalive_if_required()
+                self._begin(*known)
                 return
         self._read = data if self._at_rest else b""
         self._at_rest = False

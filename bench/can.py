@@ -1,48 +1,152 @@
-"""`can()` over HTTP, beside servers that answer the same bytes without thinking."""
+"""`can()` over HTTP, beside servers that answer the same bytes without thinking; and the decision itself."""
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from harness import client, tools
-from harness.bench import Bench, main
-from harness.constant import bare_asgi, nginx_return
+from harness import client, cores, deciding, tools
+from harness.bench import CONNECTIONS, Bench, main
+from harness.constant import bare_asgi, constant_lane, nginx_file, nginx_return
+from harness.cores import LOAD_CORE, SERVER_CORE, Busy
+from harness.invalidating import changing
 from harness.load import Load
-from harness.report import Figure, Yardstick
+from harness.measurement import Measurement
+from harness.report import Figure, Reading, Yardstick
+from harness.server import Organization, memory_mib
 from harness.traffic import Traffic, get
-from harness.world import customer_names, enrol, send_events
+from harness.world import CUSTOMERS, customer_names, enrol, enrol_like_first, send_events
 
 PLAN = "free"  # the one with a limit
+MANY = 100_000
+CHANGES_PER_SECOND = 100
+CONSTANT, FILE = "same server, constant", "nginx file in memory"
+DECISION_US = 5.0
+RATIO_TO_FILE = 0.9
+P99_MS = {1: 0.5, 64: 2.0}
 
 
 async def measure(bench: Bench) -> None:
-    """Ask about 1,000 customers in random order, each with some usage."""
+    """Ask about 1, 1,000 and 100,000 customers in random order, each with some usage, all of them asked for before; then
+    about 1,000 while others change. The server has a core of its own, and so has the load."""
     server = bench.server
     organization = await server.open_organization("bench")
     names = customer_names()
     await enrol(server, organization, names, plan=PLAN)
     await send_events(server, organization, names)
-    questions = [get(f"/api/v1/can?customer_id={name}&feature=chat", organization.key) for name in names]
-    [answer] = await client.send_all_good(server.port, questions[:1])
-    bench.report.begin(f"can() over HTTP: {len(names):,} customers, requests/s")
+    [answer] = await client.send_all_good(server.port, _questions(organization, names[:1]))
     async with AsyncExitStack() as stack:
-        constant = {"bare ASGI server": await stack.enter_async_context(bare_asgi(answer.body))}
-        nginx = tools.find("nginx")
-        if nginx is not None:
-            constant["nginx return"] = await stack.enter_async_context(nginx_return(nginx, answer.body))
-        traffic, product = Traffic(questions), Load(server.port)
+        with cores.on_core(SERVER_CORE):
+            yardsticks = await _yardsticks(stack, answer.body)
+        stack.enter_context(cores.pinned(server.pid, SERVER_CORE))
+        stack.enter_context(cores.on_core(LOAD_CORE))
+        if cores.CAN_PIN:
+            bench.report.say(f"\npinned:     servers to core {SERVER_CORE}, load to core {LOAD_CORE}")
+        runs = Runs(bench, organization, yardsticks)
+        few = {name: port for name, port in yardsticks.items() if name in (CONSTANT, FILE)}
+        await runs.cached("can_1", names[:1], few)
+        await runs.cached("can", names, yardsticks)
+        await runs.while_others_change(names)
+        if bench.connections == CONNECTIONS:
+            many = customer_names(MANY)
+            await enrol_like_first(bench.database, organization, many, already=CUSTOMERS)
+            await runs.cached("can_100000", many, few)
+    await _decide(bench, organization, names[0])
+
+
+async def _yardsticks(stack: AsyncExitStack, body: bytes) -> dict[str, int | None]:
+    """Ports by name; None: it is not installed."""
+    ports: dict[str, int | None] = {
+        CONSTANT: await stack.enter_async_context(constant_lane(body)),
+        "bare ASGI server": await stack.enter_async_context(bare_asgi(body)),
+    }
+    nginx = tools.find("nginx")
+    for name, serving in (("nginx return", nginx_return), (FILE, nginx_file)):
+        ports[name] = await stack.enter_async_context(serving(nginx, body)) if nginx else None
+    return ports
+
+
+class Runs:
+    """What is measured with one server."""
+
+    def __init__(self, bench: Bench, organization: Organization, yardsticks: dict[str, int | None]) -> None:
+        self._bench, self._organization, self._yardsticks = bench, organization, yardsticks
+        self._load = Load(bench.server.port)
+
+    async def cached(self, name: str, customers: Sequence[str], yardsticks: dict[str, int | None]) -> None:
+        """Every customer has been asked for once before."""
+        bench, report = self._bench, self._bench.report
+        report.begin(f"can() over HTTP: {len(customers):,} customers, all cached, requests/s")
+        traffic, before = Traffic(_questions(self._organization, customers)), memory_mib(bench.server.pid)
+        await client.send_all_good(bench.server.port, traffic.requests)
+        grown = memory_mib(bench.server.pid) - before
         for connections in bench.connections:
-            measured = await product.measure(traffic, connections=connections, seconds=bench.seconds)
-            yardsticks = [
-                Yardstick(
-                    name, await Load(port).measure(traffic, connections=connections, seconds=bench.seconds)
-                )
-                for name, port in constant.items()
-            ]
-            if nginx is None:
-                yardsticks.append(Yardstick("nginx return", skipped="nginx is not installed"))
-            for yardstick in yardsticks:
-                bench.report.add(
-                    Figure(f"can_c{connections}", "requests/s", connections, measured, yardstick)
-                )
+            busy = Busy(SERVER_CORE)
+            measured = await self._measure(self._load, traffic, connections)
+            shares = {"can()": busy.share()}
+            for yardstick, port in yardsticks.items():
+                beside = Yardstick(yardstick, skipped="nginx is not installed")
+                if port is not None:
+                    busy = Busy(SERVER_CORE)
+                    beside = Yardstick(yardstick, await self._measure(Load(port), traffic, connections))
+                    shares[yardstick] = busy.share()
+                figure = Figure(f"{name}_c{connections}", "requests/s", connections, measured, beside)
+                report.add(figure)
+                if yardstick == FILE:
+                    self._say_goals(figure)
+            said = [f"{what} {share:.0%}" for what, share in shares.items() if share is not None]
+            if cores.CAN_PIN and said:
+                report.say(f"            the servers' core was busy: {', '.join(said)}")
+        if len(customers) == MANY:
+            report.say(f"memory: asking for them took {grown:,.0f} MiB, {1024 * grown / MANY:.2f} KiB each")
+
+    async def while_others_change(self, customers: Sequence[str]) -> None:
+        """The yardstick is the same without changes, measured right before."""
+        bench = self._bench
+        bench.report.begin(
+            f"can() over HTTP: {len(customers):,} customers, {CHANGES_PER_SECOND} invalidated a second, requests/s"
+        )
+        traffic = Traffic(_questions(self._organization, customers))
+        for connections in bench.connections:
+            undisturbed = await self._measure(self._load, traffic, connections)
+            async with changing(
+                bench.server.database_url,
+                *(self._organization.id, customers),
+                per_second=CHANGES_PER_SECOND,
+            ) as changes:
+                measured = await self._measure(self._load, traffic, connections)
+                made = changes.per_second
+            yardstick = Yardstick("without changes", undisturbed)
+            name = f"can_changing_c{connections}"
+            bench.report.add(Figure(name, "requests/s", connections, measured, yardstick))
+            bench.report.say(f"            {made:.0f} changes a second were made")
+
+    async def _measure(self, load: Load, traffic: Traffic, connections: int) -> Measurement:
+        return await load.measure(traffic, connections=connections, seconds=self._bench.seconds)
+
+    def _say_goals(self, figure: Figure) -> None:
+        p99_ms, wanted_ms = figure.measurement.p99_ms, P99_MS.get(figure.connections)
+        said = []
+        if figure.ratio is not None:
+            said.append(_said(f"ratio to {FILE} {figure.ratio:.3f}", figure.ratio >= RATIO_TO_FILE))
+        if p99_ms is not None and wanted_ms is not None:
+            said.append(_said(f"p99 {p99_ms:.2f} ms under {wanted_ms} ms", p99_ms < wanted_ms))
+        if said:
+            self._bench.report.say(f"            goals: {'; '.join(said)}")
+
+
+def _said(what: str, is_met: bool) -> str:
+    return f"{what}: {'met' if is_met else 'MISSED'}"
+
+
+async def _decide(bench: Bench, organization: Organization, customer: str) -> None:
+    bench.report.say("\ncan() in process, by a snapshot that is there")
+    rule, question = await deciding.measure(bench.server.database_url, organization.id, customer, "chat")
+    n = deciding.ROUNDS * deciding.TIMES
+    for name, value in (("can_decision", rule), ("can_question_to_decision", question)):
+        bench.report.add(Reading(name, value, "µs", "goal", DECISION_US, n))
+
+
+def _questions(organization: Organization, names: Sequence[str]) -> list[str]:
+    return [get(f"/api/v1/can?customer_id={name}&feature=chat", organization.key) for name in names]
 
 
 if __name__ == "__main__":

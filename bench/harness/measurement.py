@@ -20,6 +20,7 @@ class Measurement:
     p50_ms: float | None = None
     p99_ms: float | None = None
     refused: int = 0
+    p999_ms: float | None = None
 
     @property
     def per_second(self) -> float:
@@ -35,4 +36,5 @@ class Measurement:
             p50_ms=1000 * ordered[len(ordered) // 2],
             p99_ms=1000 * ordered[len(ordered) * 99 // 100],
             refused=refused,
+            p999_ms=1000 * ordered[len(ordered) * 999 // 1000],
         )

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from harness import client
+from harness.multiplying import columns_of, multiply
 from harness.server import Organization, Server
 from harness.traffic import post
 from nozle_server.infra import due, job_queue
@@ -79,7 +80,7 @@ async def let_it_fall_due(connection: asyncpg.Connection, month: Month) -> None:
 
 async def unlike_ingest(connection: asyncpg.Connection, month: Month) -> int:
     """How many of the events that the API took in are not what multiplying would have made of them."""
-    columns = await _columns(connection, "events", but_not=("id", "received_at"))
+    columns = await columns_of(connection, "events", but_not=("id", "received_at"))
     made = _made_events(columns, "s = 0")
     return int(
         await connection.fetchval(
@@ -181,11 +182,11 @@ async def _multiply_subscriptions(connection: asyncpg.Connection, month: Month) 
             from generate_series(1, {month.subscriptions - 1}) s"""
     )
     made = {"id": "customer_id", "external_id": "p.external_id", "sequential_id": "s + 1"}
-    await _multiply(connection, "customers", made, "t.org_id = $1", org_id)
+    await multiply(connection, "customers", made, "t.org_id = $1", org_id)
     made = {"id": "subscription_id", "external_id": "subscription_id::text", "customer_id": "p.customer_id"}
-    await _multiply(connection, "subscriptions", made, "t.org_id = $1", org_id)
+    await multiply(connection, "subscriptions", made, "t.org_id = $1", org_id)
     made = {"id": "uuidv7()", "subject_id": "subscription_id"}
-    await _multiply(connection, "due_items", made, "t.org_id = $1 and t.kind = 'period_end'", org_id)
+    await multiply(connection, "due_items", made, "t.org_id = $1 and t.kind = 'period_end'", org_id)
     await connection.execute(
         "update organization_counters set value = $2 where org_id = $1 and name = 'customers'",
         org_id,
@@ -195,7 +196,7 @@ async def _multiply_subscriptions(connection: asyncpg.Connection, month: Month) 
 
 async def _multiply_events(connection: asyncpg.Connection, month: Month) -> None:
     org_id, start, end = month.organization.id, month.start, month.end
-    columns = await _columns(connection, "events")
+    columns = await columns_of(connection, "events")
     await connection.execute(
         f"insert into events ({', '.join(columns)}) {_made_events(columns, 's > 0')}", org_id, start, end
     )
@@ -238,27 +239,6 @@ def _made_events(columns: list[str], which: str) -> str:
             order by code, occurred_at) t on t.code = (array{list(METRICS)})[1 + k % {len(METRICS)}]
         where {which}
     """
-
-
-async def _multiply(
-    connection: asyncpg.Connection, table: str, made: dict[str, str], where: str, *values: object
-) -> None:
-    """Insert a copy of the row of `table` for each of the `people`, with the columns `made` its own."""
-    columns = await _columns(connection, table)
-    chosen = ", ".join(made.get(name, f"t.{name}") for name in columns)
-    await connection.execute(
-        f"insert into {table} ({', '.join(columns)}) select {chosen} from {table} t cross join people p where {where}",
-        *values,
-    )
-
-
-async def _columns(connection: asyncpg.Connection, table: str, *, but_not: tuple[str, ...] = ()) -> list[str]:
-    rows = await connection.fetch(
-        """select attname from pg_attribute where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
-           and attgenerated = '' order by attnum""",
-        table,
-    )
-    return [row["attname"] for row in rows if row["attname"] not in but_not]
 
 
 async def _org_id(connection: asyncpg.Connection, month: Month) -> Any:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from harness.measurement import Measurement
 
 _HEADER = (
-    f"{'connections':>11} {'value':>10} {'p50 ms':>9} {'p99 ms':>9}"
-    f"   {'yardstick':<26} {'value':>10} {'p50 ms':>9} {'p99 ms':>9} {'ratio':>7} {'N':>9}"
+    f"{'connections':>11} {'value':>10} {'p50 ms':>9} {'p99 ms':>9} {'p99.9 ms':>9}"
+    f"   {'yardstick':<26} {'value':>10} {'p50 ms':>9} {'p99 ms':>9} {'p99.9 ms':>9} {'ratio':>7} {'N':>9}"
 )
 
 
@@ -58,6 +58,7 @@ class Figure:
             "connections": self.connections,
             "p50_ms": _rounded(product.p50_ms),
             "p99_ms": _rounded(product.p99_ms),
+            "p999_ms": _rounded(product.p999_ms),
             "refused": product.refused,
         }
         if yardstick is None:
@@ -68,16 +69,17 @@ class Figure:
             "yardstick_n": yardstick.n * self.each,
             "yardstick_p50_ms": _rounded(yardstick.p50_ms),
             "yardstick_p99_ms": _rounded(yardstick.p99_ms),
+            "yardstick_p999_ms": _rounded(yardstick.p999_ms),
         }
 
     def to_row(self) -> str:
         product, yardstick = self.measurement, self.yardstick.measurement
-        row = f"{self.connections:>11} {self.value:>10,.0f} {_ms(product.p50_ms)} {_ms(product.p99_ms)}"
+        row = f"{self.connections:>11} {self.value:>10,.0f} {_times(product)}"
         row += f"   {self.yardstick.name:<26}"
         if yardstick is None or self.ratio is None:
             row += f" skipped: {self.yardstick.skipped}"
         else:
-            row += f" {self.yardstick_value:>10,.0f} {_ms(yardstick.p50_ms)} {_ms(yardstick.p99_ms)} {self.ratio:>7.3f}"
+            row += f" {self.yardstick_value:>10,.0f} {_times(yardstick)} {self.ratio:>7.3f}"
             row += f" {product.n * self.each:>9,}"
         if product.refused:
             row += f"   {product.refused:,} REFUSED"
@@ -86,6 +88,10 @@ class Figure:
 
 def _rounded(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else round(milliseconds, 3)
+
+
+def _times(measured: Measurement) -> str:
+    return " ".join(_ms(one) for one in (measured.p50_ms, measured.p99_ms, measured.p999_ms))
 
 
 def _ms(milliseconds: float | None) -> str:

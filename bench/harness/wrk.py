@@ -12,7 +12,7 @@ from harness.traffic import ID_DIGITS, Traffic, first_id
 SCRIPT = Path(__file__).with_name("wrk.lua")
 TIMEOUT_S = 30
 
-_RESULT = re.compile(r"^nozle-bench (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
+_RESULT = re.compile(r"^nozle-bench (\d+) (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
 
 
 async def measure(
@@ -31,7 +31,7 @@ async def measure(
     result = _RESULT.search(output)
     if result is None:
         raise BenchError(f"wrk said: {output}")
-    answers, microseconds, refused, broken, p50, p99 = map(int, result.groups())
+    answers, microseconds, refused, broken, p50, p99, p999 = map(int, result.groups())
     if broken:
         raise BenchError(f"wrk counted {broken} broken connections or timeouts")
-    return Measurement(answers - refused, microseconds / 1e6, p50 / 1000, p99 / 1000, refused)
+    return Measurement(answers - refused, microseconds / 1e6, p50 / 1000, p99 / 1000, refused, p999 / 1000)

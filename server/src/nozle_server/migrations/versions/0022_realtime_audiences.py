@@ -3,7 +3,7 @@
 from nozle_server.infra.migrate import run_script
 
 revision = "0022"
-down_revision = "0020"
+down_revision = "0021"
 
 
 def upgrade() -> None:

@@ -13,7 +13,7 @@ import pytest
 from fuzz.served import COMMAND, Served
 
 _REPOSITORY = Path(__file__).parents[3]
-_PAGES = ("The first page of curl", "Credits", "Billing")
+_PAGES = ("The first page of curl", "Credits", "Entitlements and margins", "Billing")
 
 
 def _page(title: str, language: str) -> str:
@@ -61,6 +61,8 @@ async def test_every_command_of_the_readme_works_as_it_is_written(served: Served
 
     assert '"budget":{"entity_id":"agent","interval":"hour","limit":20,"used":15' in told
     assert '"settled":12.345' in told
+    assert '"mode":"deny"' in told
+    assert re.search(r'"held":\{"chat":\{"hold_id":"hold_\w+","credits":5,', told)
     assert "From 101 on: 30 units at 0.02 EUR each: 0.60 EUR." in told
     assert "Now it comes to 6.00 EUR; 5.60 EUR was billed for it before: 0.40 EUR." in told
     assert (tmp_path / "invoice.pdf").read_bytes().startswith(b"%PDF-")

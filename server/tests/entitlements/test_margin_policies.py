@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import time
 from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import pytest
 
+from nozle_server.core.standing import all_stand
+from nozle_server.entitlements.queries import Question, can
 from world import JsonObject, World
 
 pytestmark = pytest.mark.database
@@ -131,6 +134,39 @@ async def test_the_most_specific_policy_decides(world: World) -> None:
     assert await world.reason("beta") == BELOW
     answer = await world.can("acme")
     assert (answer["min_margin_percent"], answer["margin_percent"]) == (None, 50)
+
+
+async def test_the_organizations_policy_says_how_the_others_are_enforced(world: World) -> None:
+    """Those without a mode of their own, the privilege among them."""
+    await _subscribers(world, min_margin_percent=60)
+    await world.a_cost_model(cost_per_unit_cents=1)
+    assert (await world.can("acme"))["margin_enforcement_mode"] == "observe"
+    await world.a_margin_policy(min_margin_percent=0, mode="deny")
+    assert await world.reason("acme") == BELOW
+    await world.a_margin_policy("customer/acme", min_margin_percent=60, mode="warn")
+    answer = await world.can("acme")
+    assert (answer["allowed"], answer["warning"]) == (True, "margin_below_minimum")
+
+
+@pytest.mark.parametrize(("terms", "again"), [({}, True), ({"maximum_snapshot_age_seconds": 0}, False)])
+async def test_an_answer_is_given_again_no_longer_than_its_figures_may_be_old(
+    world: World, terms: JsonObject, again: bool
+) -> None:
+    """What the lane goes by: an answer stands while all that it was made from does."""
+    await _subscribers(world)
+    await world.a_cost_model(cost_type="per_model", model_rates={"big": {"input": 1, "output": 1}})
+    await world.use("acme", 1, properties={"model": "big", "input_tokens": 1})
+    await world.a_margin_policy(min_margin_percent=10, **terms)
+    decided = await can(
+        world.services.snapshots,
+        world.services.economics,
+        org_id=world.org_id,
+        question=Question("acme", "chat", {"model": "big"}),
+        with_costs=True,
+        real_now=world.services.clock.now(),
+    )
+    figures = [one for one in decided.standings if one.until < time.monotonic() + 60]
+    assert all_stand(figures, time.monotonic()) is again
 
 
 async def test_a_metric_asked_for_by_its_code_has_no_features_policy(world: World) -> None:

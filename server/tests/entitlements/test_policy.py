@@ -119,27 +119,36 @@ def test_floors_and_ceilings(
     policy: Policy, cost: str, revenue: str, reason: str, level: Level | None
 ) -> None:
     """What is met exactly is met; without revenue any loss is below any floor, and no loss is below none."""
-    verdict = judge(policy, economics(cost, revenue), "deny")
+    verdict = judge(policy, economics(cost, revenue), Mode.DENY)
     assert verdict.reason == reason
     assert verdict.ruling is (Ruling.ALLOW if reason == "meets_minimum" else Ruling.DENY)
     assert level is None or verdict.level is level
 
 
 @pytest.mark.parametrize(
-    ("of_policy", "of_organization", "ruling"),
+    ("of_policy", "of_organizations_policy", "setting", "mode"),
     [
-        (None, "observe", Ruling.ALLOW),
-        (None, "warn", Ruling.WARN),
-        (None, "deny", Ruling.DENY),
-        (Mode.OBSERVE, "deny", Ruling.ALLOW),
-        (Mode.WARN, "deny", Ruling.WARN),
-        (Mode.DENY, "observe", Ruling.DENY),
+        (None, None, "observe", Mode.OBSERVE),
+        (None, None, "warn", Mode.WARN),
+        (None, None, "deny", Mode.DENY),
+        (None, Mode.DENY, "observe", Mode.DENY),
+        (None, Mode.WARN, "deny", Mode.WARN),
+        (Mode.OBSERVE, Mode.DENY, "deny", Mode.OBSERVE),
+        (Mode.DENY, Mode.OBSERVE, "observe", Mode.DENY),
     ],
 )
 def test_a_policys_mode_goes_before_the_organizations(
-    of_policy: Mode | None, of_organization: str, ruling: Ruling
+    of_policy: Mode | None, of_organizations_policy: Mode | None, setting: str, mode: Mode
 ) -> None:
-    assert judge(a_policy("50", mode=of_policy), economics("2", "2"), of_organization).ruling is ruling
+    own = a_policy("50", mode=of_policy)
+    policies = Policies(a_policy("1", mode=of_organizations_policy), customer=own)
+    assert policies.mode_of(own, setting) is mode
+    assert policies.may_deny(setting) is (Mode.DENY in (mode, of_organizations_policy))
+
+
+@pytest.mark.parametrize(("mode", "ruling"), [("observe", "allow"), ("warn", "warn"), ("deny", "deny")])
+def test_what_follows_from_too_little_is_the_modes(mode: str, ruling: str) -> None:
+    assert judge(a_policy("50"), economics("2", "2"), Mode(mode)).ruling is Ruling(ruling)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,7 @@ def test_a_policys_mode_goes_before_the_organizations(
 def test_what_is_not_known_counts_as_the_policy_says(
     gaps: dict[str, Gap], status: str, on_unavailable: OnUnavailable, ruling: Ruling
 ) -> None:
-    verdict = judge(a_policy("50", on_unavailable=on_unavailable), economics("0", "0", **gaps), "deny")
+    verdict = judge(a_policy("50", on_unavailable=on_unavailable), economics("0", "0", **gaps), Mode.DENY)
     assert (verdict.ruling, verdict.reason, verdict.level) == (ruling, f"economics_{status}", Level.UNKNOWN)
     assert verdict.economics.margin_cents is verdict.economics.margin_percent is None
 
@@ -171,12 +180,12 @@ def test_a_ceiling_on_costs_is_judged_without_a_price() -> None:
     """And a cost that is known to be too high is too high, whatever else is not known."""
     no_price = economics("5", "0", revenue_gap=Gap.NO_PRICE)
     only_cost = Policy(maximum_estimated_cost=D(5))
-    assert judge(only_cost, no_price, "deny").reason == "meets_minimum"
-    assert judge(replace(only_cost, maximum_estimated_cost=D(4)), no_price, "deny").ruling is Ruling.DENY
+    assert judge(only_cost, no_price, Mode.DENY).reason == "meets_minimum"
+    assert judge(replace(only_cost, maximum_estimated_cost=D(4)), no_price, Mode.DENY).ruling is Ruling.DENY
     both = replace(only_cost, minimum_margin_percent=D(10))
-    assert judge(both, no_price, "deny").reason == "economics_not_configured"
+    assert judge(both, no_price, Mode.DENY).reason == "economics_not_configured"
     unknown_cost = economics("0", "5", cost_gap=Gap.NO_COST_MODEL)
-    assert judge(only_cost, unknown_cost, "deny").reason == "economics_not_configured"
+    assert judge(only_cost, unknown_cost, Mode.DENY).reason == "economics_not_configured"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +194,8 @@ def test_a_ceiling_on_costs_is_judged_without_a_price() -> None:
         (NO_POLICIES, "observe", False),
         (NO_POLICIES, "deny", True),
         (Policies(OF_ORGANIZATION), "warn", False),
+        (Policies(OF_ORGANIZATION), "deny", True),
+        (Policies(replace(OF_ORGANIZATION, mode=Mode.DENY)), "observe", True),
         (Policies(plans={PLAN: a_policy("1", mode=Mode.DENY)}), "observe", True),
         (Policies(feature=a_policy("1", mode=Mode.DENY)), "observe", True),
         (Policies(customer=a_policy("1", mode=Mode.WARN)), "observe", False),
@@ -210,7 +221,9 @@ percents = st.decimals(min_value=-(10**6), max_value=100, places=12)
 @given(cost=amounts, revenue=amounts, percent=percents)
 def test_the_floor_is_exact(cost: Decimal, revenue: Decimal, percent: Decimal) -> None:
     """As in fractions: below the floor is exactly where margin / revenue is less than it."""
-    verdict = judge(Policy(minimum_margin_percent=percent), UnitEconomics("USD", cost, revenue, NOW), "deny")
+    verdict = judge(
+        Policy(minimum_margin_percent=percent), UnitEconomics("USD", cost, revenue, NOW), Mode.DENY
+    )
     margin = Fraction(revenue) - Fraction(cost)
     below = margin / Fraction(revenue) * 100 < Fraction(percent) if revenue else margin < 0
     assert (verdict.ruling is Ruling.DENY) is below
@@ -222,7 +235,7 @@ def test_a_dearer_use_is_never_judged_more_kindly(
 ) -> None:
     policy = Policy(percent, amount, maximum)
     low, high = sorted((cost, dearer))
-    cheap, dear = (judge(policy, UnitEconomics("USD", one, revenue, NOW), "deny") for one in (low, high))
+    cheap, dear = (judge(policy, UnitEconomics("USD", one, revenue, NOW), Mode.DENY) for one in (low, high))
     assert not (cheap.ruling is Ruling.DENY and dear.ruling is Ruling.ALLOW)
 
 

@@ -62,7 +62,8 @@ def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:
         default_percent=facts.min_margin_percent,
     )
     if policy is not None:
-        margin = judge(policy, _economics(subscription, facts, revenue), facts.margin_enforcement)
+        mode = facts.policies.mode_of(policy, facts.margin_enforcement)
+        margin = judge(policy, _economics(subscription, facts, revenue), mode)
     overage = reason is Reason.OVERAGE
     if margin is not None and margin.ruling is Ruling.DENY and allowed:
         # What is denied already keeps its reason.

@@ -79,8 +79,8 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy's terms. `version_id` None: of a privilege or a setting, which have no versions; `mode` None: as the
-    organization enforces. `maximum_snapshot_age_seconds`: how old the figures may be that it is judged by."""
+    """One policy's terms. `version_id` None: of a privilege or a setting, which have no versions; `mode` None: the
+    organization's. `maximum_snapshot_age_seconds`: how old the figures may be that it is judged by."""
 
     minimum_margin_percent: Decimal | None = None
     minimum_margin_amount: Decimal | None = None
@@ -104,9 +104,17 @@ class Policies:
         single = (self.organization, self.feature, self.customer)
         return (*(one for one in single if one is not None), *self.plans.values())
 
+    def mode_of(self, policy: Policy, enforcement: str) -> Mode:
+        """The policy's own, else that of the organization's policy, else its setting `margin_enforcement`."""
+        of_organization = None if self.organization is None else self.organization.mode
+        return policy.mode or of_organization or Mode(enforcement)
+
     def may_deny(self, enforcement: str) -> bool:
-        """Whether any of them could deny; else whoever may not see margins need not have them worked out."""
-        return enforcement == Mode.DENY or any(one.mode is Mode.DENY for one in self._all())
+        """Whether any of them could deny, or the privilege or the setting by the organization's mode; else whoever may not
+        see margins need not have them worked out."""
+        return self.mode_of(Policy(), enforcement) is Mode.DENY or any(
+            one.mode is Mode.DENY for one in self._all()
+        )
 
     def maximum_age_s(self) -> int | None:
         """The strictest demand on the age of figures; None when there is none."""
@@ -211,9 +219,9 @@ def _only_percent(percent: Decimal) -> Policy:
     return Policy(minimum_margin_percent=percent)
 
 
-def judge(policy: Policy, economics: UnitEconomics, enforcement: str) -> Verdict:
-    """What the policy says. A floor that is met exactly is met; nothing is rounded or divided on the way."""
-    mode = policy.mode or Mode(enforcement)
+def judge(policy: Policy, economics: UnitEconomics, mode: Mode) -> Verdict:
+    """What the policy says in a mode (`Policies.mode_of`). A floor that is met exactly is met; nothing is rounded or divided
+    on the way."""
     shortfall = _shortfall(policy, economics)
     falls_short = shortfall is not None
     if shortfall is None and _cannot_tell(policy, economics):

@@ -165,7 +165,8 @@ _RULES = (
     " plan's entitlement, else the feature's, the plan's, the organization's, else the organization's setting. A policy"
     " holds whole, terms of several are not mixed. `min_margin_percent` is a part of the price (at most 100; a floor met"
     " exactly is met), `minimum_margin_amount` and `maximum_estimated_cost` are cents a use; at least one is needed."
-    " `mode` is `observe`, `warn` or `deny`, and without one the organization's; only `deny` denies. `on_unavailable` says"
+    " `mode` is `observe`, `warn` or `deny`; without one it is that of the organization's policy, else its setting"
+    " `margin_enforcement`; only `deny` denies. `on_unavailable` says"
     " whether a use counts as good enough (`allow`) or not (`deny`) while its cost or price is not known, and"
     " `maximum_snapshot_age_seconds` how old averages may be that it is judged by."
 )

@@ -1,5 +1,6 @@
 """`GET /entitlements`: all of a customer's features in one answer, which says the same as `can`, and its tag."""
 
+import asyncio
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +15,7 @@ from world import Answer, Client, World
 pytestmark = pytest.mark.database
 
 STANDARD = {"billable_metric_code": "tokens", "charge_model": "standard", "properties": {"amount": "0.02"}}
+RANGE = {"from_value": 0, "to_value": None, "per_unit_amount": "0.05", "flat_amount": "0"}
 TARGET = "/api/v1/entitlements?customer_id=acme"
 OF_A_DECISION = (
     *("allowed", "reason", "used", "limit", "remaining", "overage"),
@@ -137,6 +139,37 @@ async def test_the_merchants_amounts_are_for_who_may_see_them(world: World) -> N
         )
         assert one.get("min_margin_percent") is None
         assert "min_margin_percent" not in one["privileges"]
+
+
+async def test_more_who_ask_at_once_than_there_are_connections_all_get_an_answer(world: World) -> None:
+    """Each needs figures that only the database has; none waits for a second connection with one in its hand."""
+    await world.turn("2026-01-01")
+    await world.a_metric(filters=[{"key": "model", "values": ["big"]}])
+    await world.a_feature()
+    charge = {
+        "billable_metric_code": "tokens",
+        "charge_model": "graduated",
+        "properties": {"graduated_ranges": [RANGE]},
+        "filters": [{"values": {"model": ["big"]}, "properties": {"graduated_ranges": [RANGE]}}],
+    }
+    await world.a_plan(charges=[charge], entitlements={"chat": {"limit": 10}})
+    customers = [f"c{n}" for n in range(30)]
+    for one in customers:
+        await world.a_customer(one)
+        await world.subscribe(one, "pro")
+    await world.a_margin_policy(min_margin_percent=5, mode="deny")
+    world.services.forget_all()
+    listed = await asyncio.gather(*(_all(world, one) for one in customers))
+    assert {one["chat"]["allowed"] for one in listed} == {True}
+    world.services.forget_all()
+    body = {"replica_id": "web-1"}
+    made = await asyncio.gather(
+        *(
+            world.post("/api/v1/entitlements/snapshots", {**body, "customer_id": one}, Idempotency_Key=one)
+            for one in customers
+        )
+    )
+    assert len(made) == 30
 
 
 async def test_a_tag_stands_for_the_content(world: World) -> None:

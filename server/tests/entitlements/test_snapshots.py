@@ -174,6 +174,20 @@ async def test_on_real_time_it_says_until_when_time_leaves_it_alone(live_world: 
     assert snapshot.features["chat"].valid_until == datetime.fromisoformat(chat["valid_until"])
 
 
+async def test_what_a_margin_policy_decided_is_no_older_than_it_allows(world: World) -> None:
+    """A policy that denies, and is judged by figures of at most 20 seconds."""
+    await _a_subscriber(world)
+    await world.a_cost_model(cost_per_unit_cents=1)
+    await world.a_margin_policy(
+        "customer/acme", min_margin_percent=5, mode="deny", maximum_snapshot_age_seconds=20
+    )
+    snapshot = await _read(world, await _snapshot(world))
+    ends = snapshot.features["chat"].valid_until
+    assert ends is not None
+    assert timedelta(seconds=20) <= ends - snapshot.issued_at <= timedelta(seconds=21)
+    assert decide(snapshot, "chat", ends).answer is Answer.COULD_NOT_TELL
+
+
 async def test_on_a_test_clock_a_snapshot_tells_nothing_of_time(world: World) -> None:
     await _a_subscriber(world)
     snapshot = await _read(world, await _snapshot(world))

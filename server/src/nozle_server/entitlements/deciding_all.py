@@ -1,6 +1,7 @@
 """What `can()` says of everything that a customer has."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from nozle_server.entitlements.overview import (
     valid_until,
 )
 from nozle_server.entitlements.queries import Question, decide_question
+from nozle_server.entitlements.snapshot import CustomerSnapshot
 from nozle_server.entitlements.snapshot_store import read_customer, read_organization
 from nozle_server.infra.database import Tx
 
@@ -23,27 +25,35 @@ NO_CODE = ""
 """What no feature and no metric is called: what `can()` says of it, it says of every code that nobody knows."""
 
 
-async def decide_all(
-    tx: Tx,
-    economics: Economics,
-    *,
-    org_id: UUID,
-    customer: str,
-    with_costs: bool,
-    now: datetime,
-    real_now: datetime,
-    subscription: str | None = None,
-) -> CustomerEntitlements:
-    """Everything that a customer, by the merchant's id, may and may not use at `now`; nothing for an unknown one.
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All that the answer for a customer is made of, as of one moment; of one subscription, by its external id, where it is
+    narrowed to that."""
 
-    `tx` should see one moment of the database. `subscription` narrows to one, by its external id.
-    """
+    snapshot: CustomerSnapshot
+    holders: tuple[Holder, ...]
+    subscription: str | None
+
+
+async def read_all(tx: Tx, org_id: UUID, customer: str, subscription: str | None = None) -> Everything:
+    """By the merchant's id of the customer, of whom there may be none. `tx` should see one moment of the database."""
     holders = await overview_store.read_holders(tx, org_id, customer, subscription)
-
     snapshot = await read_customer(tx, await read_organization(tx, org_id), customer)
+    return Everything(snapshot, holders, subscription)
 
-    async def decide(code: str, of: str | None = subscription) -> Decision:
-        question = Question(customer, code, {}, of)
+
+async def decide_all(
+    everything: Everything, economics: Economics, *, with_costs: bool, real_now: datetime
+) -> CustomerEntitlements:
+    """All that the customer may and may not use, at the organization's time; nothing for an unknown one.
+
+    Figures of unit economics that are not known are read: hold no connection, or give `economics.within` it.
+    """
+    snapshot, holders = everything.snapshot, everything.holders
+    now = snapshot.organization.now(real_now)
+
+    async def decide(code: str, of: str | None = everything.subscription) -> Decision:
+        question = Question(snapshot.external_id, code, {}, of)
         decided = await decide_question(
             snapshot, economics, question, with_costs=with_costs, real_now=real_now
         )
@@ -63,7 +73,7 @@ async def decide_all(
             FeatureEntitlement(right, decision, holder, valid_until(holders, now, metered=metered))
         )
     return CustomerEntitlements(
-        customer,
+        snapshot.external_id,
         holders,
         tuple(features),
         await decide(NO_CODE),

@@ -56,6 +56,11 @@ class Economics:
 
         return await self._estimates.get(wanted.key, read, max_age_s)
 
+    def within(self, tx: Tx) -> "Economics":
+        """The same for who has a connection in hand, which is used: who holds one while waiting for another may wait for
+        those who do likewise."""
+        return _Within(self, tx)
+
     def forget_all(self) -> None:
         self._estimates.forget_all()
 
@@ -81,6 +86,17 @@ class Economics:
         filter_id = matched.id if matched else None
         key = ("position", subscription.org_id, subscription.id, charge.id, filter_id, window.start)
         return Wanted(key, read)
+
+
+class _Within(Economics):
+    def __init__(self, outer: Economics, tx: Tx) -> None:
+        super().__init__(outer._database, outer._usage_store, outer._estimates)
+        self._tx = tx
+
+    async def get(self, wanted: Wanted, max_age_s: float | None) -> Estimate:
+        """As `Economics.get`, each caller for itself: nobody else waits for what this connection finds."""
+        age = KEPT_S if max_age_s is None else max_age_s
+        return await self._estimates.get(wanted.key, lambda: wanted.read(self._tx), age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from uuid import UUID
 from nozle_server.core.ids import new_id, to_text
 from nozle_server.credits.model import Hold
 from nozle_server.entitlements import signing
-from nozle_server.entitlements.deciding_all import decide_all
+from nozle_server.entitlements.deciding_all import decide_all, read_all
 from nozle_server.entitlements.economics import Economics
 from nozle_server.entitlements.overview import CustomerEntitlements, FeatureEntitlement, without_margin
+from nozle_server.entitlements.policy import Mode
 from nozle_server.entitlements.replicas import Renewal, Report, renew_holds
 from nozle_server.entitlements.signed_snapshot import (
     CLOCK_SKEW,
@@ -79,15 +80,8 @@ async def issue_snapshot(
         now=now,
         real_now=real_now,
     )
-    found = await decide_all(
-        tx,
-        economics,
-        org_id=org_id,
-        customer=wanted.customer,
-        with_costs=False,
-        now=now,
-        real_now=real_now,
-    )
+    everything = await read_all(tx, org_id, wanted.customer)
+    found = await decide_all(everything, economics.within(tx), with_costs=False, real_now=real_now)
     policies = {code: _on_stale(policy, renewal.holds.get(code)) for code, policy in wanted.on_stale.items()}
     issued = int(real_now.timestamp())
     trusted = issued + int(wanted.trust.total_seconds())
@@ -111,7 +105,7 @@ async def issue_snapshot(
         features={
             **{code: _with_policy(unlisted, policy) for code, policy in policies.items()},
             **{
-                one.right.code: _claims(one, policies.get(one.right.code), timeless=now != real_now)
+                one.right.code: _claims(one, policies.get(one.right.code), now, real_now)
                 for one in found.features
             },
         },
@@ -121,8 +115,16 @@ async def issue_snapshot(
     return Issued(snapshot, mint(key, snapshot), key.id, renewal)
 
 
-def _claims(one: FeatureEntitlement, policy: OnStale | None, *, timeless: bool) -> FeatureClaims:
+def _claims(
+    one: FeatureEntitlement, policy: OnStale | None, now: datetime, real_now: datetime
+) -> FeatureClaims:
     decision, right = one.decision, without_margin(one.right)
+    ends = [None if now != real_now else one.valid_until]
+    margin = decision.margin
+    age = None if margin is None else margin.policy.maximum_snapshot_age_seconds
+    if margin is not None and margin.mode is Mode.DENY and age is not None:
+        # The policy is not judged by older figures, so a decision that it made may not be older either.
+        ends.append(real_now + timedelta(seconds=age))
     return FeatureClaims(
         allowed=decision.allowed,
         reason=decision.reason.value,
@@ -134,7 +136,7 @@ def _claims(one: FeatureEntitlement, policy: OnStale | None, *, timeless: bool) 
         privileges=dict(sorted(right.privileges.items())),
         subscription_id=one.holder.subscription.external_id,
         plan_code=one.holder.plan_code,
-        valid_until=None if timeless else one.valid_until,
+        valid_until=min((at for at in ends if at is not None), default=None),
         on_stale=policy,
     )
 

@@ -67,7 +67,7 @@ async def find_differences(
     features = sorted({*view.codes, *before})[: store.MAX_FEATURES]
     # Read here and not taken from the cache: what was committed before the lock is what is told.
     snapshot = await read_customer(tx, await read_organization(tx, org_id), customer)
-    decided = await decide_features(snapshot, economics, features=features, real_now=real_now)
+    decided = await decide_features(snapshot, economics.within(tx), features=features, real_now=real_now)
     after = {feature: Told.of(decision, real_now) for feature, decision in decided.items()}
     urgencies = {feature: urgency(before.get(feature), one) for feature, one in after.items()}
     telling = {feature: after[feature] for feature, how in urgencies.items() if how is Urgency.NOW}

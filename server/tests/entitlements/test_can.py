@@ -189,6 +189,7 @@ async def test_a_publishable_key_sees_no_costs(world: World) -> None:
         "cost_per_use_cents",
         "revenue_per_use_cents",
         "margin_per_use_cents",
+        "configuration",  # without its floor
         "min_margin_percent",
         "margin_percent",
         "margin_level",

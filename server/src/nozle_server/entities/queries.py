@@ -23,6 +23,15 @@ async def get_entity(tx: Tx, org_id: UUID, customer_id: UUID, external_id: str) 
     return entity
 
 
+async def find_standing(tx: Tx, org_id: UUID, customer_id: UUID, external_id: str) -> bool | None:
+    """Whether the customer's entity and all above it are active; None when there never was one of that id."""
+    entity = await store.find_latest(tx, org_id, customer_id, external_id)
+    if entity is None or entity.parent_id is None or entity.status is not EntityStatus.ACTIVE:
+        return None if entity is None else entity.status is EntityStatus.ACTIVE
+    chain = await store.list_chain(tx, org_id, entity.id)
+    return all(one.status is EntityStatus.ACTIVE for one in chain)
+
+
 async def list_chain(tx: Tx, org_id: UUID, entity_id: UUID) -> tuple[Entity, ...]:
     """The entity first, then its parents up to the top: at most `tree.MAX_DEPTH` for one that is not deleted. Empty
     for an id that is nobody's."""

@@ -7,11 +7,10 @@ from uuid import UUID
 
 from nozle_server.entitlements import overview_store
 from nozle_server.entitlements.economics import Economics
-from nozle_server.entitlements.model import Decision
+from nozle_server.entitlements.model import Decision, FeatureType
 from nozle_server.entitlements.overview import (
     CustomerEntitlements,
     FeatureEntitlement,
-    FeatureType,
     Holder,
     codes_of,
     valid_until,

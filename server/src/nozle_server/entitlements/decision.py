@@ -16,11 +16,16 @@ def decide(facts: Facts) -> Decision:
     """Whether the customer may use the feature now.
 
     Over several active subscriptions the first that allows it answers; when none does, the one that comes closest:
-    a limit that is used up says more than a plan without the feature.
+    a limit that is used up says more than a plan without the feature. An entity that may use nothing is denied whatever its
+    customer may; without a subscription there is nothing that it could be denied.
     """
     active = [one for one in facts.subscriptions if one.is_active_at(facts.now)]
     if not active:
-        return Decision(False, _why_nothing_runs(facts))
+        return Decision(False, _why_nothing_runs(facts), feature_type=facts.feature_type)
+    if facts.entity_refusal is not None:
+        return Decision(False, facts.entity_refusal, feature_type=facts.feature_type)
+    if facts.must_choose and len(active) > 1:
+        return Decision(False, Reason.SUBSCRIPTION_REQUIRED, feature_type=facts.feature_type)
     decisions = [_decide_one(one, facts) for one in active]
     allowed = [one for one in decisions if one.allowed]
     return allowed[0] if allowed else min(decisions, key=_distance)
@@ -31,22 +36,29 @@ def _distance(denial: Decision) -> int:
 
 
 def _why_nothing_runs(facts: Facts) -> Reason:
+    """What was called off before it began has never run, and so has not ended."""
     ended = [
-        one for one in facts.subscriptions if one.started_at <= facts.now and one.status is not Status.PENDING
+        one
+        for one in facts.subscriptions
+        if one.started_at <= facts.now and one.status not in (Status.PENDING, Status.CANCELED)
     ]
     if not ended:
         return Reason.NO_SUBSCRIPTION
     latest = max(ended, key=lambda one: one.started_at)
-    cancelled = latest.cancelled or latest.status is Status.CANCELED
-    return Reason.SUBSCRIPTION_CANCELLED if cancelled else Reason.SUBSCRIPTION_EXPIRED
+    return Reason.SUBSCRIPTION_CANCELLED if latest.cancelled else Reason.SUBSCRIPTION_EXPIRED
 
 
 def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:
     right = subscription.right
     if right is None:
-        return Decision(False, Reason.FEATURE_NOT_IN_PLAN)
+        return Decision(False, Reason.FEATURE_NOT_IN_PLAN, feature_type=facts.feature_type)
     if not right.metered:
-        return Decision(True, Reason.FEATURE_ENABLED)
+        return Decision(
+            True,
+            Reason.FEATURE_ENABLED,
+            feature_type=facts.feature_type,
+            configuration=right.configuration,
+        )
     price, used = subscription.price, subscription.used
     revenue = (
         marginal_price_cents(price, subscription.priced_units, currency=subscription.currency)
@@ -78,6 +90,8 @@ def _decide_one(subscription: SubscriptionFacts, facts: Facts) -> Decision:
         cost_per_use_cents=facts.cost_per_use_cents,
         revenue_per_use_cents=revenue,
         margin=margin,
+        feature_type=facts.feature_type,
+        configuration=right.configuration,
     )
 
 

@@ -1,9 +1,11 @@
 """The question of `can()`, the facts it is decided from, and the decision."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from nozle_server.catalog.charge_models import ChargeModel
@@ -24,17 +26,31 @@ class Reason(StrEnum):
     NO_SUBSCRIPTION = "no_subscription"
     SUBSCRIPTION_EXPIRED = "subscription_expired"
     SUBSCRIPTION_CANCELLED = "subscription_cancelled"
+    SUBSCRIPTION_REQUIRED = "subscription_required"
+    ENTITY_NOT_FOUND = "entity_not_found"
+    ENTITY_INACTIVE = "entity_inactive"
     MARGIN_BELOW_MINIMUM = "margin_below_minimum"
+
+
+class FeatureType(StrEnum):
+    """`boolean`: yes or no. `metered`: counted by a billable metric, and limited. `metric`: a billable metric's own code,
+    which the plan prices without a limit (contract Decision 12)."""
+
+    BOOLEAN = "boolean"
+    METERED = "metered"
+    METRIC = "metric"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRight:
-    """What a plan says about the feature or metric asked for. `limit` None: no cap. Not `metered`: yes or no."""
+    """What a plan says about the feature or metric asked for. `limit` None: no cap. Not `metered`: yes or no.
+    `configuration` are all privileges of the entitlement, with the subscription's own."""
 
     metered: bool
     limit: Decimal | None = None
     overage: bool = False
     min_margin_percent: Decimal | None = None
+    configuration: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,9 @@ class SubscriptionFacts:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """A snapshot of all that the decision depends on. `min_margin_percent` and `margin_enforcement` are the organization's
-    settings; `cost_gap` is why the cost of a use is not known, and `cost_model_id` whose it is."""
+    settings; `cost_gap` is why the cost of a use is not known, and `cost_model_id` whose it is. `feature_type` None: nothing
+    has this code. `entity_refusal` is why the entity that would use it may use nothing. `must_choose`: of several active
+    subscriptions the question has to name one."""
 
     now: datetime
     subscriptions: tuple[SubscriptionFacts, ...] = ()
@@ -78,12 +96,15 @@ class Facts:
     policies: Policies = NO_POLICIES
     cost_gap: Gap | None = None
     cost_model_id: UUID | None = None
+    feature_type: FeatureType | None = None
+    entity_refusal: Reason | None = None
+    must_choose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The answer. Amounts are cents a unit; `limit` and `remaining` None mean without cap. `margin` is what the margin
-    policy in force said; None: none is."""
+    policy in force said; None: none is. `configuration` are the privileges of the entitlement that was decided by."""
 
     allowed: bool
     reason: Reason
@@ -94,6 +115,8 @@ class Decision:
     cost_per_use_cents: Decimal = Decimal(0)
     revenue_per_use_cents: Decimal = Decimal(0)
     margin: Verdict | None = None
+    feature_type: FeatureType | None = None
+    configuration: Mapping[str, Any] | None = None
 
     @property
     def margin_per_use_cents(self) -> Decimal:

@@ -6,21 +6,11 @@ Pure. Which features those are, `overview_store.py` reads; how each is decided, 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from nozle_server.core.periods import Interval
-from nozle_server.entitlements.model import Decision
+from nozle_server.entitlements.model import Decision, FeatureType
 from nozle_server.subscriptions.model import Status, Subscription
-
-
-class FeatureType(StrEnum):
-    """`boolean`: yes or no. `metered`: counted by a billable metric, and limited. `metric`: a billable metric's own code,
-    which the plan prices without a limit (contract Decision 12)."""
-
-    BOOLEAN = "boolean"
-    METERED = "metered"
-    METRIC = "metric"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from nozle_server.catalog import plan_store
-from nozle_server.entitlements.overview import FeatureType, Holder, Right
+from nozle_server.entitlements.model import FeatureType
+from nozle_server.entitlements.overview import Holder, Right
 from nozle_server.infra.database import Tx
 from nozle_server.subscriptions import store as subscriptions_store
 from nozle_server.subscriptions.model import Subscription

@@ -12,7 +12,7 @@ from nozle_server.core.rounding import EXACT
 from nozle_server.core.standing import Standing
 from nozle_server.entitlements.decision import decide
 from nozle_server.entitlements.economics import NO_COST, Economics, UnitCost, Wanted, unit_cost
-from nozle_server.entitlements.model import Decision, Facts, PlanRight, SubscriptionFacts
+from nozle_server.entitlements.model import Decision, Facts, FeatureType, PlanRight, Reason, SubscriptionFacts
 from nozle_server.entitlements.policy import Gap, Policies, bearing_on
 from nozle_server.entitlements.price_position import depends_on_filters
 from nozle_server.entitlements.snapshot import (
@@ -36,13 +36,16 @@ _NOTHING: Mapping[Any, Any] = {}
 class Question:
     """May `customer` use `feature` (a feature's code, else a metric's) now?
 
-    `metadata` are properties that the use would have, for prices and costs by model. `subscription` narrows to one.
+    `metadata` are properties that the use would have, for prices and costs by model. `subscription` narrows to one;
+    `must_choose` asks for that where several run. `entity` is the entity of the customer that would use it.
     """
 
     customer: str
     feature: str
     metadata: Mapping[str, str]
     subscription: str | None = None
+    entity: str | None = None
+    must_choose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,10 @@ async def can(
     and needs them. Unavailable when it cannot be told.
     """
     snapshot = await snapshots.get(org_id, question.customer)
-    decided = await decide_question(snapshot, economics, question, with_costs=with_costs, real_now=real_now)
+    refusal = None if question.entity is None else await snapshots.entities.why_not(snapshot, question.entity)
+    decided = await decide_question(
+        snapshot, economics, question, with_costs=with_costs, real_now=real_now, entity_refusal=refusal
+    )
     return Decided(decided.decision, (*decided.standings, snapshots.lease), decided.ends_at)
 
 
@@ -81,6 +87,7 @@ async def decide_question(
     *,
     with_costs: bool,
     real_now: datetime,
+    entity_refusal: Reason | None = None,
 ) -> Decided:
     """Decide a question by this snapshot; figures of unit economics that are not known are read."""
     organization = snapshot.organization
@@ -96,7 +103,14 @@ async def decide_question(
     if age is not None:
         standings += [Standing(one.read_at + age) for one in figures]
     return Decided(
-        decide(_facts(asked, {one.key: found.value for one, found in zip(wanted, figures, strict=True)})),
+        decide(
+            _facts(
+                asked,
+                question,
+                entity_refusal,
+                {one.key: found.value for one, found in zip(wanted, figures, strict=True)},
+            )
+        ),
         tuple(standings),
         None if organization.test_now else _changes_at(asked),
     )
@@ -178,7 +192,12 @@ def _asked_subscription(
     return _AskedSubscription(one, charge, matched, position)
 
 
-def _facts(asked: _Asked, figures: Mapping[Hashable, Decimal | None]) -> Facts:
+def _facts(
+    asked: _Asked,
+    question: Question,
+    entity_refusal: Reason | None,
+    figures: Mapping[Hashable, Decimal | None],
+) -> Facts:
     organization, cost = asked.customer.organization, asked.cost
     cents = figures[cost.cents.key] if isinstance(cost.cents, Wanted) else cost.cents
     return Facts(
@@ -190,7 +209,16 @@ def _facts(asked: _Asked, figures: Mapping[Hashable, Decimal | None]) -> Facts:
         policies=asked.policies,
         cost_gap=Gap.NO_USAGE_TO_AVERAGE if cents is None else cost.gap,
         cost_model_id=cost.cost_model_id,
+        feature_type=_type_of(asked),
+        entity_refusal=entity_refusal,
+        must_choose=question.must_choose,
     )
+
+
+def _type_of(asked: _Asked) -> FeatureType | None:
+    if asked.feature is None:
+        return None if asked.metric is None else FeatureType.METRIC
+    return FeatureType.BOOLEAN if asked.metric is None else FeatureType.METERED
 
 
 def _subscription_facts(
@@ -231,12 +259,13 @@ def _right(asked: _Asked, one: _AskedSubscription) -> PlanRight | None:
     if privileges is None:
         return None
     if asked.metric is None:
-        return PlanRight(metered=False)
+        return PlanRight(metered=False, configuration=privileges)
     return PlanRight(
         metered=True,
         limit=_decimal(privileges.get("limit")),
         overage=privileges.get("overage") is True,
         min_margin_percent=_decimal(privileges.get("min_margin_percent")),
+        configuration=privileges,
     )
 
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from nozle_server.core.errors import Unavailable
+from nozle_server.entitlements.known_entities import KnownEntities
 from nozle_server.entitlements.news import Organization, concerned
 from nozle_server.entitlements.snapshot import CustomerSnapshot, OrganizationSnapshot
 from nozle_server.entitlements.snapshot_store import read_customer, read_organization
@@ -49,6 +50,7 @@ class Snapshots:
         # What is being read. News take readings out: they may have read what was before.
         self._reading_organizations: dict[UUID, asyncio.Task[OrganizationSnapshot]] = {}
         self._reading_customers: dict[_Key, asyncio.Task[CustomerSnapshot]] = {}
+        self.entities = KnownEntities(database)
         bus.on_news(self.hear)
 
     def peek(self, org_id: UUID, external_id: str) -> CustomerSnapshot | None:

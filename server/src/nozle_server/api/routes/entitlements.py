@@ -5,8 +5,8 @@ from decimal import Decimal
 import msgspec
 
 from nozle_server.api.answer import Validity
-from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Reply, Scope
-from nozle_server.api.shapes import BOOLEAN, NUMBER, STRING, optional, shape
+from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Mount, Reply, Scope
+from nozle_server.api.shapes import ANY_OBJECT, BOOLEAN, NUMBER, STRING, optional, shape
 from nozle_server.api.strict_json import read_json
 from nozle_server.core.errors import InvalidInput, NozleError
 from nozle_server.core.ids import to_text
@@ -29,12 +29,14 @@ ECONOMICS_EXCLUDE = (
 
 
 class CanQuery(msgspec.Struct):
-    """`metadata` is a URL-encoded JSON object of strings, for prices and costs by model."""
+    """`metadata` is a URL-encoded JSON object of strings, for prices and costs by model. `subscription_id` narrows to one of
+    several subscriptions, `entity_id` is the entity of the customer that would use the feature."""
 
     customer_id: str
     feature: str
     metadata: str | None = None
     subscription_id: str | None = None
+    entity_id: str | None = None
 
 
 async def check(call: Call) -> Reply:
@@ -44,6 +46,8 @@ async def check(call: Call) -> Reply:
         feature=parse_id(query.feature, "feature"),
         metadata=_metadata(query.metadata),
         subscription=query.subscription_id,
+        entity=None if query.entity_id is None else parse_id(query.entity_id, "entity_id"),
+        must_choose=call.mount is Mount.ENGINE,
     )
     may_see_margin = call.principal.may_see_margin
     decided = await can(
@@ -55,7 +59,18 @@ async def check(call: Call) -> Reply:
         real_now=call.received_at,
     )
     answer = decision_json(decided.decision, may_see_margin=may_see_margin)
+    answer["feature_type"] = decided.decision.feature_type
+    answer["configuration"] = _configuration(decided.decision, may_see_margin)
     return Reply(answer, validity=Validity(decided.standings, decided.ends_at))
+
+
+def _configuration(decision: Decision, may_see_margin: bool) -> dict[str, object]:
+    """The privileges of the entitlement that was decided by; a floor of the margin is the merchant's own business."""
+    return {
+        code: value
+        for code, value in sorted((decision.configuration or {}).items())
+        if may_see_margin or code != "min_margin_percent"
+    }
 
 
 def decision_json(
@@ -166,7 +181,11 @@ ENDPOINTS = (
         summary="May this customer use this feature now?",
         description=(
             "`feature` is a feature's code, else a billable metric's. A denial is a 200 with `allowed: false` and a"
-            " `reason`, also for an unknown customer or feature. `limit: null` means unlimited. Cost, revenue and margin are"
+            " `reason`, also for an unknown customer, feature or entity. Of several subscriptions the first that allows it"
+            " answers; under /engine one has to be named, else the reason is `subscription_required`. An entity that is not"
+            " active, or stands below one that is not, is denied with `entity_inactive`. `feature_type` is boolean, metered or"
+            " metric, null for a code that nothing has; `configuration` are the privileges that were decided by."
+            " `limit: null` means unlimited. Cost, revenue and margin are"
             " null for publishable keys unless the organization shows them. Where a margin policy is in force, `economics`"
             " says what the next use is estimated to cost and earn (cents, as exact decimal strings; null and a `reason` where"
             " that is not known), and `policy` what the policy makes of it. A use that earns too little is denied only in mode"
@@ -190,6 +209,8 @@ ENDPOINTS = (
             cost_per_use_cents=optional(NUMBER),
             revenue_per_use_cents=optional(NUMBER),
             margin_per_use_cents=optional(NUMBER),
+            feature_type=optional(STRING),
+            configuration=ANY_OBJECT,
         ),
         customer_data=CustomerData("query", "customer_id", "entitlements:read"),
         transaction=False,
@@ -205,6 +226,8 @@ ENDPOINTS = (
                 "cost_per_use_cents": 0.12,
                 "revenue_per_use_cents": 0.5,
                 "margin_per_use_cents": 0.38,
+                "feature_type": "metered",
+                "configuration": {"limit": 10000, "overage": False},
                 "min_margin_percent": 25,
                 "margin_percent": 76,
                 "margin_level": "healthy",

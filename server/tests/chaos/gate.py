@@ -43,6 +43,9 @@ class Gate:
         """How many ends of transactions are being kept back."""
         self.asked: Counter[tuple[str, str]] = Counter()
         """How often each statement was sent, by the application's name of the session."""
+        self.sessions: Counter[str] = Counter()
+        self.most_sessions: Counter[str] = Counter()
+        """By the application's name: those there are, and the most that there were at once."""
 
     async def __aenter__(self) -> Self:
         folder = tempfile.mkdtemp(prefix="gate-", dir=self._installation.folder)
@@ -97,6 +100,7 @@ class Gate:
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
+        self.sessions[asked.application] -= 1
         for writer in (to_server, to_database):
             self._writers.discard(writer)
             writer.close()
@@ -107,6 +111,8 @@ class Gate:
             head = await reader.readexactly(struct.unpack(">I", length)[0] - 4)
             if named := _APPLICATION.search(head):
                 asked.application = named[1].decode()
+            self.sessions[asked.application] += 1
+            self.most_sessions |= self.sessions
             await self._pass(asked.application)
             writer.write(length + head)
             while True:

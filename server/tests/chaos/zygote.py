@@ -5,6 +5,7 @@ Reads a line of JSON for each process wanted: {"arguments", "environment", "outp
 has ended {"pid", "status"} (negative: the signal that ended it). When nobody is left to ask, it ends what it started.
 """
 
+import asyncio
 import json
 import os
 import select
@@ -20,6 +21,8 @@ from shifted import ShiftedClock
 from nozle_server import cli
 from nozle_server.cli import program  # noqa: F401 - read here once, not in every process
 from nozle_server.core.clock import SystemClock
+from nozle_server.entitlements.snapshots import Snapshots
+from nozle_server.infra.change_bus import PostgresChangeBus
 from nozle_server.infra.job_queue import JobQueue
 
 
@@ -94,6 +97,10 @@ def _adapt(environment: dict[str, str]) -> None:
     if "CHAOS_CLOCK" in environment:
         clock = ShiftedClock(Path(environment["CHAOS_CLOCK"]))
         SystemClock.now = lambda _: clock.now()  # type: ignore[method-assign]
+    if "CHAOS_ROOM_FOR" in environment:
+        Snapshots.__init__.__kwdefaults__["kept_at_most"] = int(environment["CHAOS_ROOM_FOR"])  # type: ignore[index]
+    if "CHAOS_DEAF" in environment:
+        PostgresChangeBus.run = lambda _: asyncio.sleep(1e9)  # type: ignore[method-assign]
     if "CHAOS_LEASE_S" in environment:
         lease = timedelta(seconds=float(environment["CHAOS_LEASE_S"]))
         JobQueue.__init__.__kwdefaults__["lease"] = lease  # type: ignore[index]

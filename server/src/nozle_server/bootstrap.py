@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from nozle_server.audit.queries import last_results
 from nozle_server.catalog import plan_store
 from nozle_server.core.clock import Clock, SystemClock
 from nozle_server.core.errors import Unavailable
+from nozle_server.core.standing import Standing
 from nozle_server.costs import store as costs_store
 from nozle_server.credits.account_lanes import LANES
 from nozle_server.credits.group_commit import GroupCommit
@@ -53,6 +55,7 @@ LISTENING = 2 + job_queue.CONNECTIONS
 SPARE_CONNECTIONS = 20
 
 AUDIT_METRICS_TIMEOUT_S = 2.0
+FIRST_NEWS_WITHIN_S = 2.0
 
 GARBAGE_THRESHOLD = 20_000
 """How many objects are made before the young ones are looked through for garbage. Python's own 700 are a few requests'."""
@@ -251,6 +254,7 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
     Worker(services.database, queue, services.clock, drain, audit_at=services.settings.audit_at)
     async with AsyncExitStack() as stack:
         await _in_background(stack, services.bus.run())
+        await _until_heard(services.bus.lease)
         await _in_background(stack, _react(services))
         await _in_background(stack, services.realtime.run())
         if jobs:
@@ -263,6 +267,14 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
         yield
+
+
+async def _until_heard(lease: Standing) -> None:
+    """Wait for the first news, but not for long: without them nothing is kept, and everybody who comes asks the database."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_NEWS_WITHIN_S):
+            while lease.until <= time.monotonic():  # noqa: ASYNC110  # nobody tells of a look
+                await asyncio.sleep(0.005)
 
 
 async def _react(services: Services) -> None:

@@ -50,6 +50,8 @@ class Snapshots:
         # What is being read. News take readings out: they may have read what was before.
         self._reading_organizations: dict[UUID, asyncio.Task[OrganizationSnapshot]] = {}
         self._reading_customers: dict[_Key, asyncio.Task[CustomerSnapshot]] = {}
+        # Questions that nothing may be kept of, while they wait for a connection.
+        self._asking: dict[_Key, asyncio.Task[CustomerSnapshot]] = {}
         self.entities = KnownEntities(database)
         bus.on_news(self.hear)
 
@@ -68,9 +70,9 @@ class Snapshots:
         known = self.peek(org_id, external_id)
         if known is not None:
             return known
-        if not self._is_complete():
-            return await self._ask_database(org_id, external_id)
         key = (org_id, external_id)
+        if not self._is_complete():
+            return await self._ask_database(key)
         reading = self._reading_customers.get(key)
         if reading is None:
             reading = self._reading_customers[key] = asyncio.create_task(self._read_customer(key))
@@ -115,10 +117,25 @@ class Snapshots:
         for key in [one for one in self._reading_customers if one[0] == org_id]:
             del self._reading_customers[key]
 
-    async def _ask_database(self, org_id: UUID, external_id: str) -> CustomerSnapshot:
-        """What is so now, kept for nobody."""
-        async with _in_time(), self._database.connection() as connection:
-            found = await read_customer(connection, await read_organization(connection, org_id), external_id)
+    async def _ask_database(self, key: _Key) -> CustomerSnapshot:
+        """What is so now, kept for nobody. Who asks while another waits for a connection is answered with that one."""
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.create_task(self._read_unkept(key))
+            asking.add_done_callback(_hear_of_fault)
+        return await asyncio.shield(asking)
+
+    async def _read_unkept(self, key: _Key) -> CustomerSnapshot:
+        org_id, external_id = key
+        try:
+            async with _in_time(), self._database.connection() as connection:
+                del self._asking[key]  # from here on it may miss what is committed before somebody asks
+                found = await read_customer(
+                    connection, await read_organization(connection, org_id), external_id
+                )
+        finally:
+            if self._asking.get(key) is asyncio.current_task():
+                del self._asking[key]
         _fall(found)
         return found
 

@@ -22,7 +22,9 @@ from nozle_server.entitlements.policy import (
     Policies,
     Policy,
     Ruling,
+    SharedPolicies,
     UnitEconomics,
+    bearing_on,
     choose,
     judge,
 )
@@ -212,6 +214,21 @@ def test_the_strictest_demand_on_age_counts() -> None:
     organization, feature, customer = (a_policy("1", maximum_snapshot_age_seconds=age) for age in ages)
     assert Policies(organization, feature=feature, customer=customer).maximum_age_s() == 5
     assert Policies(organization).maximum_age_s() is None
+
+
+def test_only_what_bears_on_the_question_counts() -> None:
+    """A plan that the customer is not on, or another feature, makes nobody work out margins or read figures anew."""
+    strict = a_policy("1", mode=Mode.DENY, maximum_snapshot_age_seconds=0)
+    shared = SharedPolicies(OF_ORGANIZATION, {PLAN: OF_PLAN, OTHER_PLAN: strict}, {OTHER_PLAN: strict})
+    found = bearing_on(PLAN, [PLAN], shared, None)
+    assert found == Policies(OF_ORGANIZATION, {PLAN: OF_PLAN})
+    assert not found.may_deny("observe")
+    assert found.maximum_age_s() is None
+    assert bearing_on(None, [OTHER_PLAN], shared, None).may_deny("observe")
+    assert bearing_on(OTHER_PLAN, [], shared, OF_CUSTOMER) == Policies(
+        OF_ORGANIZATION, feature=strict, customer=OF_CUSTOMER
+    )
+    assert bearing_on(PLAN, [PLAN], None, None) is NO_POLICIES
 
 
 amounts = st.decimals(min_value=0, max_value=10**12, places=12)

@@ -5,7 +5,7 @@ privilege `min_margin_percent` of the plan's entitlement, then the feature's, th
 organization's setting `min_margin_percent`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -112,7 +112,7 @@ class Policies:
     def may_deny(self, enforcement: str) -> bool:
         """Whether any of them could deny, or the privilege or the setting by the organization's mode; else whoever may not
         see margins need not have them worked out."""
-        return self.mode_of(Policy(), enforcement) is Mode.DENY or any(
+        return self.mode_of(_NO_TERMS, enforcement) is Mode.DENY or any(
             one.mode is Mode.DENY for one in self._all()
         )
 
@@ -123,6 +123,8 @@ class Policies:
 
 
 NO_POLICIES = Policies()
+_NO_TERMS = Policy()
+_NONE: Mapping[UUID, Policy] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +136,16 @@ class SharedPolicies:
     features: Mapping[UUID, Policy] = field(default_factory=dict)
 
 
-def bearing_on(feature_id: UUID | None, shared: SharedPolicies | None, own: Policy | None) -> Policies:
-    """The policies that bear on a question about a feature (None: about a metric), `own` being the customer's."""
+def bearing_on(
+    feature_id: UUID | None, plan_ids: Iterable[UUID], shared: SharedPolicies | None, own: Policy | None
+) -> Policies:
+    """The policies that bear on a question about a feature (None: about a metric) of a customer on these plans; `own` is
+    the customer's."""
     if shared is None:
         return NO_POLICIES if own is None else Policies(customer=own)
+    plans = {one: shared.plans[one] for one in plan_ids if one in shared.plans} if shared.plans else _NONE
     feature = None if feature_id is None else shared.features.get(feature_id)
-    return Policies(shared.organization, shared.plans, feature, own)
+    return Policies(shared.organization, plans, feature, own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,12 @@ async def decide_question(
     now = organization.now(real_now)
     # A feature's code comes before a metric's (contract Decision 6).
     feature = organization.features.get(question.feature)
-    policies = bearing_on(feature.id if feature else None, organization.policies, snapshot.policy)
+    policies = bearing_on(
+        feature.id if feature else None,
+        (one.subscription.plan_id for one in snapshot.subscriptions),
+        organization.policies,
+        snapshot.policy,
+    )
     needed = economics if with_costs or policies.may_deny(organization.margin_enforcement) else None
     asked = _ask(snapshot, question, feature, policies, needed, now)
     wanted, age = asked.wanted, policies.maximum_age_s()

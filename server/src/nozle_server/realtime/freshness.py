@@ -49,6 +49,7 @@ class Freshness:
         self._database, self._clock, self._broker = database, clock, broker
         self._fresh: dict[_Key, asyncio.Event] = {}
         self._timers: dict[_Key, asyncio.TimerHandle] = {}
+        self._following: dict[_Key, asyncio.Task[None]] = {}
         self._ahead: dict[UUID, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -96,12 +97,27 @@ class Freshness:
         self._fresh[key] = asyncio.Event()
         self.in_background(self._keep_fresh(key))
 
-    async def look(self, org_id: UUID, customer: str, work: Callable[[], Awaitable[Looked]]) -> Looked:
-        """Look now, when it is this one's turn."""
-        async with self._turns:
-            looked = await work()
-        self.look_again(org_id, customer, looked.next_at)
-        return looked
+    async def look(self, org_id: UUID, customer: str, work: Callable[[], Awaitable[Looked]]) -> None:
+        """Look now, when it is this one's turn. Who asks for a look that has not begun yet shares it: when thousands come
+        to one channel at once, few looks serve them all."""
+        key = (org_id, customer)
+        following = self._following.get(key)
+        if following is None:
+            following = asyncio.create_task(self._look_in_turn(key, work))
+            following.add_done_callback(_hear_of_fault)
+            self._following[key] = following
+        # Shielded: one that hangs up must not take the look from the others.
+        await asyncio.shield(following)
+
+    async def _look_in_turn(self, key: _Key, work: Callable[[], Awaitable[Looked]]) -> None:
+        try:
+            async with self._turns:
+                del self._following[key]
+                looked = await work()
+        finally:
+            if self._following.get(key) is asyncio.current_task():
+                del self._following[key]  # cancelled before its turn
+        self.look_again(*key, looked.next_at)
 
     async def _mark_subscribers(self, org_id: UUID) -> None:
         customers = await self._subscribers(org_id, "", MAX_TOLD_EACH + 1)
@@ -129,10 +145,12 @@ class Freshness:
             while self._is_heard(key):
                 changed.clear()
                 try:
-                    looked = await self.look(*key, lambda: self._broker.look(*key))
+                    async with self._turns:
+                        looked = await self._broker.look(*key)
                 except Unavailable:
                     await asyncio.sleep(RETRY_S)
                     continue
+                self.look_again(*key, looked.next_at)
                 await asyncio.sleep(PAUSE_S)
                 if changed.is_set():
                     continue
@@ -216,3 +234,8 @@ class Freshness:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("realtime_failed", error=repr(error))
+
+
+def _hear_of_fault(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        task.exception()  # whoever waits for it is told

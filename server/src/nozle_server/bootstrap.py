@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import asyncpg
@@ -27,7 +28,7 @@ from nozle_server.entitlements.news import CACHES_RELOADED
 from nozle_server.entitlements.snapshots import Snapshots
 from nozle_server.identity.key_cache import KeyCache
 from nozle_server.infra import job_queue
-from nozle_server.infra.change_bus import Change, PostgresChangeBus
+from nozle_server.infra.change_bus import Change, Gap, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
 from nozle_server.infra.durability import check_durability, check_version
 from nozle_server.infra.embedded_postgres import DataDirectory, EmbeddedPostgres, find_running, has_database
@@ -253,9 +254,9 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
 
     Worker(services.database, queue, services.clock, drain, audit_at=services.settings.audit_at)
     async with AsyncExitStack() as stack:
+        services.bus.on_news(partial(_react, services))
         await _in_background(stack, services.bus.run())
         await _until_heard(services.bus.lease)
-        await _in_background(stack, _react(services))
         await _in_background(stack, services.realtime.run())
         if jobs:
             await _in_background(stack, queue.run())
@@ -277,11 +278,10 @@ async def _until_heard(lease: Standing) -> None:
                 await asyncio.sleep(0.005)
 
 
-async def _react(services: Services) -> None:
+def _react(services: Services, news: Change | Gap) -> None:
     """Drop caches when told to, and whenever news may have been missed."""
-    async for news in services.bus.subscribe():
-        if not isinstance(news, Change) or news.kind == CACHES_RELOADED:
-            services.forget_all()
+    if not isinstance(news, Change) or news.kind == CACHES_RELOADED:
+        services.forget_all()
 
 
 async def _in_background(stack: AsyncExitStack, work: Awaitable[None]) -> None:

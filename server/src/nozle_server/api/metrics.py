@@ -38,28 +38,24 @@ class Metrics:
             registry=self.instruments,
         )
         # prometheus-client takes a lock to look a child up; we do so once for each.
-        self._counters: dict[tuple[str, int], Counter] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, endpoint: str, status: int, seconds: float) -> None:
         """Count one answer of `endpoint`, a route template such as `GET /api/v1/can`."""
-        self._counter(endpoint, status).inc()
-        self._histograms[endpoint].observe(seconds)
+        self.observe_many(endpoint, status, 1, seconds)
 
     def observe_many(self, endpoint: str, status: int, count: int, seconds: float) -> None:
         """Count answers that took `seconds` together, all of them about the same time."""
-        self._counter(endpoint, status).inc(count)
-        # prometheus-client observes one at a time, which for the cheapest answers of all would cost more than they do.
-        histogram = self._histograms[endpoint]
+        counter, histogram = self._known.get((endpoint, status)) or self._learn(endpoint, status)
+        counter.inc(count)
+        # prometheus-client observes one at a time, and tries one bucket after the other.
         histogram._sum.inc(seconds)
         histogram._buckets[bisect_left(_BUCKETS_S, seconds / count)].inc(count)
 
-    def _counter(self, endpoint: str, status: int) -> Counter:
-        counter = self._counters.get((endpoint, status))
-        if counter is None:
-            counter = self._counters[endpoint, status] = self._requests.labels(endpoint, str(status))
-            self._histograms[endpoint] = self._durations.labels(endpoint)
-        return counter
+    def _learn(self, endpoint: str, status: int) -> tuple[Counter, Histogram]:
+        children = self._requests.labels(endpoint, str(status)), self._durations.labels(endpoint)
+        self._known[endpoint, status] = children
+        return children
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

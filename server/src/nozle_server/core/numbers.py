@@ -36,7 +36,12 @@ def parse_amount(
     (Decimal('0.12'), Decimal('0.300000000000'))
     """
     amount = _to_decimal(value, field)
-    if minimum is not None and (amount <= minimum if exclusive else amount < minimum):
+    return amount if minimum is None else bounded(amount, field, minimum=minimum, exclusive=exclusive)
+
+
+def bounded(amount: Decimal, field: str, *, minimum: Decimal, exclusive: bool = False) -> Decimal:
+    """An amount that was read already, unless it is below its bound, as in `parse_amount`."""
+    if amount <= minimum if exclusive else amount < minimum:
         bound = "more than" if exclusive else "at least"
         raise _out_of_range(field, f"{bound} {to_plain(minimum)}")
     return amount
@@ -57,9 +62,9 @@ def to_plain(value: Decimal) -> str:
 
 def _to_decimal(value: object, field: str) -> Decimal:
     if type(value) is int:
-        number = Decimal(value)
-        _refuse_too_large(number, field)
-        return number
+        if not -_LIMIT < value < _LIMIT:
+            raise _too_large(field)
+        return Decimal(value)
     if isinstance(value, str):
         if not _PLAIN_DECIMAL.fullmatch(value):
             raise _invalid(field)
@@ -83,7 +88,11 @@ def _to_decimal(value: object, field: str) -> Decimal:
 
 def _refuse_too_large(number: Decimal, field: str) -> None:
     if number.copy_abs() >= _LIMIT:
-        raise _out_of_range(field, f"less than 1e{INTEGER_DIGITS}")
+        raise _too_large(field)
+
+
+def _too_large(field: str) -> InvalidInput:
+    return _out_of_range(field, f"less than 1e{INTEGER_DIGITS}")
 
 
 def _invalid(field: str) -> InvalidInput:

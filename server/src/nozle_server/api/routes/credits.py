@@ -10,7 +10,7 @@ from nozle_server.api.endpoint import SEED, Amount, Call, Endpoint, Example, Mou
 from nozle_server.api.shapes import BOOLEAN, NUMBER, shape
 from nozle_server.core.errors import InvalidInput
 from nozle_server.core.ids import to_text
-from nozle_server.core.numbers import parse_amount
+from nozle_server.core.numbers import bounded
 from nozle_server.core.text import parse_id
 from nozle_server.credits.book import Book
 from nozle_server.credits.model import ZERO, Deduction, Refusal
@@ -35,7 +35,7 @@ async def deduct(call: Call) -> object:
     if body.feature is None and call.mount is not Mount.ENGINE:
         raise InvalidInput("feature is required", details={"feature": ["value_is_mandatory"]})
     spending = Spending(
-        amount=parse_amount(Decimal(body.credits), "credits", minimum=ZERO, exclusive=True),
+        amount=bounded(Decimal(body.credits), "credits", minimum=ZERO, exclusive=True),
         feature=None if body.feature is None else parse_id(body.feature, "feature"),
         entity=None if body.entity_id is None else parse_id(body.entity_id, "entity_id"),
     )

@@ -31,6 +31,8 @@ _OF_PATH = {
     "invoices": {"id": "invoice_id"},
     "payments": {"id": "payment_id"},
     "plans": {"code": "plan_code"},
+    "policies": {"scope": "policy_scope", "target": "policy_target"},
+    "policy-versions": {"id": "policy_version_id"},
     "subscriptions": {"external_id": "subscription_id", "id": "subscription_id"},
     "taxes": {"code": "tax_code"},
     "wallet_transactions": {"id": "wallet_transaction_id"},

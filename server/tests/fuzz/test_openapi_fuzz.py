@@ -90,6 +90,9 @@ async def stage(served: Served) -> Stage:
     entities = [{"external_id": one, "status": "active"} for one in ("agent", "spare")]
     await post("/api/v1/customers/cust_123/entities/bulk-upsert", {"entities": entities})
     subscription = await post("/api/v1/subscribe", {"customer_id": "cust_123", "plan_code": "pro"})
+    policy = "/api/v1/margin/policies/customer/cust_123"
+    status, judged = await served.call("PUT", policy, tenant.secret, {"min_margin_percent": 10})
+    assert status == 200, judged
     await post("/api/v1/credits/cust_123/grants", {"amount": 100})
     await post("/api/v1/check-and-deduct", {"customer_id": "cust_123", "feature": "chat", "credits": 1})
     event = {
@@ -143,6 +146,9 @@ async def stage(served: Served) -> Stage:
             "feature": ["chat", "sso"],
             "feature_code": ["chat", "sso"],
             "plan_code": ["pro", "spare"],
+            "policy_scope": ["plan", "feature", "customer"],
+            "policy_target": ["pro", "chat", "cust_123", "with/slash"],
+            "policy_version_id": [judged["version_id"]],
             "transaction_id": ["stored"],
             "subscription_id": [subscription["subscription_id"]],
             "external_subscription_id": [subscription["subscription_id"]],

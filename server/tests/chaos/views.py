@@ -95,11 +95,16 @@ class Book:
 
     def missed(self, view: View) -> Sequence[Deed]:
         """The deeds that were acknowledged before a view was asked for, and that it does not know; AssertionError for
-        what has never been true."""
+        what has never been true. Where several pasts look alike, the one that misses the fewest is meant."""
         begun = bisect.bisect_right(self.deeds, view.received, key=lambda deed: deed.begun)
         acknowledged = bisect.bisect_left(self.deeds, view.asked, key=lambda deed: deed.done)
         histories = [self._history(part, begun) for part in range(len(self.before))]
-        for known in sorted(itertools.product(*(range(len(one)) for one in histories)), key=max):
+        lates = [list(itertools.accumulate((n < acknowledged for n in one), initial=0)) for one in histories]
+
+        def lateness(known: tuple[int, ...]) -> tuple[int, int]:
+            return sum(late[age] for late, age in zip(lates, known, strict=True)), max(known)
+
+        for known in sorted(itertools.product(*(range(len(one)) for one in histories)), key=lateness):
             truth = tuple(
                 self.deeds[history[age]].truth[part]
                 for part, (history, age) in enumerate(zip(histories, known, strict=True))

@@ -35,7 +35,7 @@ from world import World, audit, instant, rfc3339
 
 pytestmark = [pytest.mark.database, pytest.mark.slow]
 
-STORIES, STEPS = 8, 30
+STORIES, STEPS = 5, 30
 START = "2026-01-30T15:00:00Z"
 CUSTOMERS = {"ann": "UTC", "bob": "America/New_York"}
 

@@ -1,4 +1,4 @@
-"""Whether every commit that changes what `can()` reads has announced it.
+"""Whether every commit that changes what `can()` reads has announced it, and what is kept of it is what is stored.
 
 Triggers note, in the transaction that does it, whose facts are written otherwise than they were. They are in the tests' own
 database for the whole run, so whatever any test does, by whichever way of the product, is looked at when it is over.
@@ -10,6 +10,8 @@ from uuid import UUID
 import asyncpg
 
 from nozle_server.entitlements.news import Customers, Organization, concerned
+from nozle_server.entitlements.snapshot_store import read_customer, read_organization
+from nozle_server.entitlements.snapshots import Snapshots
 from nozle_server.infra.change_bus import Change
 
 # Table, the columns that `can()` reads (none: all of them), and the merchant's id of whom a row concerns (none: everybody).
@@ -140,6 +142,17 @@ async def unannounced(connection: asyncpg.Connection, org_id: UUID) -> list[str]
     return sorted(
         {f"{what} of {whom or 'everybody'}" for (_, what, whom), known in told.items() if not known}
     )
+
+
+async def stale(connection: asyncpg.Connection, snapshots: Snapshots, org_id: UUID) -> list[str]:
+    """Customers of whom this process keeps something else than what is stored."""
+    found = []
+    for (of, external_id), kept in list(snapshots._customers.items()):
+        if of == org_id and snapshots.peek(of, external_id) is kept:
+            organization = await read_organization(connection, org_id)
+            if await read_customer(connection, organization, external_id) != kept:
+                found.append(external_id)
+    return found
 
 
 async def overlook(connection: asyncpg.Connection) -> None:

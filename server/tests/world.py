@@ -358,6 +358,7 @@ class World:
             rows = list(await tx.fetch(sql, self.org_id, *values))
             if not sql.lstrip().lower().startswith("select"):
                 await announced.overlook(tx)
+                self.services.snapshots.forget_all()
             return rows
 
 
@@ -415,12 +416,15 @@ async def open_world(client: Client, services: Services, mode: Mode = Mode.TEST)
 
 @asynccontextmanager
 async def watched_world(client: Client, services: Services, mode: Mode = Mode.TEST) -> AsyncIterator[World]:
-    """A world in which, when it is over, every commit has told whose rights it may have changed."""
+    """A world in which, when it is over, every commit has told whose rights it may have changed, and what this process still
+    keeps of customers is what is stored."""
     world = await open_world(client, services, mode)
     yield world
     async with world.database.transaction() as tx:
         forgotten = await announced.unannounced(tx, world.org_id)
-    assert not forgotten, forgotten
+        assert not forgotten, forgotten
+        stale = await announced.stale(tx, services.snapshots, world.org_id)
+        assert not stale, stale
 
 
 @pytest.fixture

@@ -49,6 +49,11 @@ async def _forgotten(world: World) -> list[str]:
         return await announced.unannounced(tx, world.org_id)
 
 
+async def _stale(world: World) -> list[str]:
+    async with world.database.transaction() as tx:
+        return await announced.stale(tx, world.services.snapshots, world.org_id)
+
+
 async def _write(world: World, sql: str, *news: Change) -> None:
     async with world.database.transaction() as tx:
         await tx.execute(sql, world.org_id)
@@ -58,10 +63,15 @@ async def _write(world: World, sql: str, *news: Change) -> None:
 
 @pytest.mark.parametrize("what", SILENT)
 async def test_a_silent_change_is_found(world: World, what: str) -> None:
+    """So is what is kept of the customer and is not true any more. Entities are kept beside it, and cost models are never
+    changed, only ended."""
     await _a_subscriber(world)
-    assert await _forgotten(world) == []
+    await world.can("acme")
+    assert (await _forgotten(world), await _stale(world)) == ([], [])
     await _write(world, SILENT[what])
-    assert await _forgotten(world) == [what]
+    beside = "entities" in what or "cost_models" in what
+    assert (await _forgotten(world), await _stale(world)) == ([what], [] if beside else ["acme"])
+    world.services.snapshots.forget_all()
 
 
 async def test_news_of_others_do_not_tell_of_it(world: World) -> None:

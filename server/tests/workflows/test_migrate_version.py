@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+import announced
 from nozle_server.catalog import plan_store
 from nozle_server.catalog.drafts import ChargeOverride, PlanOverrides
 from nozle_server.catalog.operations.plans import override_version
@@ -218,6 +219,7 @@ async def overridden(world: World, overrides: PlanOverrides) -> Any:
         await tx.execute(
             "update subscriptions set plan_version_id = $2 where org_id = $1", world.org_id, version.id
         )
+        await announced.overlook(tx)
     return version
 
 

@@ -46,6 +46,7 @@ MARGIN_S = TIMEOUT_S + 0.5
 """Nothing is sent when less than this is left of the lease: it is answered, or given up, before another may begin."""
 PAUSE_S = 1.0
 """After no answer, before anything else is tried."""
+SWEEP_EVERY_S = 60.0
 GRACE = timedelta(seconds=60)
 """Clients stay connected a little longer than their tokens live."""
 
@@ -72,7 +73,7 @@ class CentrifugoBroker:
         self._turned_out: set[UUID] = set()
         # Of a channel's features what may have been told, and by which key, while nobody has heard whether it was.
         self._doubts: dict[str, dict[str, tuple[Told, str]]] = {}
-        self._down_until = 0.0
+        self._down_until = self._sweep_at = 0.0
 
     # As a broker.
 
@@ -102,11 +103,7 @@ class CentrifugoBroker:
         until = self._audiences.get(channel.org_id, {}).get(channel)
         if until is None or not self._leads():
             return False
-        if until > self._clock.now():
-            return True
-        del self._audiences[channel.org_id][channel]
-        self._doubts.pop(name_of(channel), None)
-        return False
+        return until > self._clock.now()
 
     async def look(self, org_id: UUID, customer: str) -> Looked:
         """As `Broker.look`. While Centrifugo is away nobody is looked at: what will have to be told is known then."""
@@ -197,7 +194,20 @@ class CentrifugoBroker:
                     self._leads_until = 0.0
             except Unavailable:
                 pass  # what is left of it is still ours
+            if time.monotonic() > self._sweep_at:
+                self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+                self._forget_lapsed()
             await asyncio.sleep(RENEW_EVERY_S)
+
+    def _forget_lapsed(self) -> None:
+        """Of those to whom nobody can be listening any more, nothing is kept."""
+        now = self._clock.now()
+        for org_id, audience in tuple(self._audiences.items()):
+            for channel in [one for one, until in audience.items() if until <= now]:
+                del audience[channel]
+                self._doubts.pop(name_of(channel), None)
+            if not audience:
+                del self._audiences[org_id]
 
     # Publishing.
 
@@ -223,8 +233,11 @@ class CentrifugoBroker:
         told = {feature: one for feature, one in found.telling.items() if keys[feature] not in failed}
         if told:
             await self._database.run(lambda tx: self._note_told(tx, org_id, found.name, told))
+            doubts = self._doubts[found.name]
             for feature in told:
-                del self._doubts[found.name][feature]
+                del doubts[feature]
+            if not doubts:
+                del self._doubts[found.name]
         if failed:
             raise CentrifugoUnavailable("it could not publish everything")
 

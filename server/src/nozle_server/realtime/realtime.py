@@ -38,7 +38,7 @@ class Realtime:
     async def may_join(self, *, org_id: UUID, key_id: UUID, channel: Channel) -> bool:
         """Whether somebody whose token names this channel, and was made with this key, may still join it elsewhere."""
         try:
-            await self.gate.check_key(org_id, key_id)
+            await self.gate.check_key(org_id, key_id, exactly=True)
         except TokenRefused:
             return False
         await self.broker.opened([channel], self.gate.now())

@@ -57,7 +57,7 @@ async def forget_told(tx: Tx, org_id: UUID, channel: str, features: Sequence[str
     )
 
 
-async def keys_revoked_since(tx: Tx, since: datetime) -> list[UUID]:
+async def keys_revoked_since(tx: Tx, since: datetime) -> set[UUID]:
     """API keys of all organizations that were revoked after an instant."""
     rows = await tx.fetch("select id from api_keys where revoked_at > $1", since)
-    return [row["id"] for row in rows]
+    return {row["id"] for row in rows}

@@ -47,6 +47,8 @@ MARGIN_S = TIMEOUT_S + 0.5
 PAUSE_S = 1.0
 """After no answer, before anything else is tried."""
 SWEEP_EVERY_S = 60.0
+AGAIN_AFTER_S = 5.0
+"""When the connections of a revoked key are ended once more: one may have been let in at the very moment."""
 GRACE = timedelta(seconds=60)
 """Clients stay connected a little longer than their tokens live."""
 
@@ -70,7 +72,8 @@ class CentrifugoBroker:
         self._holder = new_id()
         self._leads_until = 0.0
         self._audiences: dict[UUID, dict[Channel, datetime]] = {}
-        self._turned_out: set[UUID] = set()
+        # When their connections were ended first, and None when for the last time.
+        self._turned_out: dict[UUID, float | None] = {}
         # Of a channel's features what may have been told, and by which key, while nobody has heard whether it was.
         self._doubts: dict[str, dict[str, tuple[Told, str]]] = {}
         self._down_until = self._sweep_at = 0.0
@@ -290,9 +293,17 @@ class CentrifugoBroker:
         since = self._clock.now() - tokens.LIFETIME - GRACE
         async with self._database.connection() as connection:
             revoked = await audience_store.keys_revoked_since(connection, since)
-        self._turned_out &= set(revoked)
-        new = [key_id for key_id in revoked if key_id not in self._turned_out]
-        if new and await self._api.disconnect(
-            [user for key_id in new for user in tokens.subjects_of(key_id)]
-        ):
-            self._turned_out.update(new)
+        now = time.monotonic()
+        first = [key_id for key_id in revoked if key_id not in self._turned_out]
+        again = [
+            key_id
+            for key_id, at in self._turned_out.items()
+            if at is not None and now - at > AGAIN_AFTER_S and key_id in revoked
+        ]
+        users = [user for key_id in [*first, *again] for user in tokens.subjects_of(key_id)]
+        for some in range(0, len(users), MAX_COMMANDS):
+            if not await self._api.disconnect(users[some : some + MAX_COMMANDS]):
+                return
+        self._turned_out = {key_id: at for key_id, at in self._turned_out.items() if key_id in revoked}
+        self._turned_out.update(dict.fromkeys(first, now))
+        self._turned_out.update(dict.fromkeys(again))

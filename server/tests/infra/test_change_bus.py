@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from nozle_server.core.ids import new_id
-from nozle_server.infra.change_bus import CHANNEL, Change, Gap, PostgresChangeBus
+from nozle_server.infra.change_bus import CHANNEL, Change, Gap, PostgresChangeBus, write_publications
 from nozle_server.infra.database import Database
 from nozle_server.infra.subscription import Subscription
 from nozle_server.infra.wake_ups import PAUSE_S
@@ -115,6 +115,26 @@ async def test_another_process_is_woken_at_once(fresh_database: Database, elsewh
             await ear.until_heard(n + 1)
             delays_s.append(time.monotonic() - committed_at)
     assert median(delays_s) < 0.2, "mere looking takes half a second on average"
+
+
+async def test_what_comes_with_every_event_wakes_the_others_too(
+    fresh_database: Database, elsewhere: Database
+) -> None:
+    """A little later, so that others share the notification; the own process hears at once all the same."""
+    here, there = PostgresChangeBus(fresh_database), PostgresChangeBus(elsewhere)
+    own, ear = Ear(here), Ear(there)
+    async with running(here, there):
+        delays_s = []
+        for n in range(7):
+            async with fresh_database.transaction() as tx:
+                promised = here.promise(tx, a_change(f"{n}"))
+                await write_publications(tx, here.origin, [promised])
+            committed_at = time.monotonic()
+            await own.until_heard(n + 1)
+            await ear.until_heard(n + 1)
+            delays_s.append(time.monotonic() - committed_at)
+    assert ear.subjects() == own.subjects() == [f"{n}" for n in range(7)]
+    assert median(delays_s) < 0.4, "mere looking takes half a second on average"
 
 
 async def test_what_is_rolled_back_is_never_told(fresh_database: Database) -> None:

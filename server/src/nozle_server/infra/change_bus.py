@@ -49,10 +49,12 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """A change and the id of its row in the outbox."""
+    """A change and the id of its row in the outbox. `frequent`: its like comes with every request, so that other processes
+    may hear of it a little later."""
 
     id: UUID
     change: Change
+    frequent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class ChangeBus(Protocol):
         """Announce a change; it is told when `tx` commits, and never if it does not."""
 
     def promise(self, tx: Tx, change: Change) -> "Publication":
-        """As `publish`, for who writes the row himself, with others and signed with `origin`."""
+        """As `publish`, of what comes with every event: the caller writes the row himself, by a statement that does other
+        things too, and signed with `origin`."""
 
     @property
     def origin(self) -> UUID:
@@ -105,11 +108,13 @@ class PostgresChangeBus:
 
     async def publish(self, tx: Tx, change: Change) -> None:
         """As `ChangeBus.publish`. The row's age is real time, whatever the organization's clock says."""
-        await later(tx, _insert, (self.origin, self.promise(tx, change)))
+        published = Publication(new_id(), change)
+        await later(tx, _insert, (self.origin, published))
+        tell_after_commit(tx, published)
 
     def promise(self, tx: Tx, change: Change) -> Publication:
         """As `ChangeBus.promise`."""
-        promised = Publication(new_id(), change)
+        promised = Publication(new_id(), change, frequent=True)
         tell_after_commit(tx, promised)
         return promised
 
@@ -133,9 +138,13 @@ class PostgresChangeBus:
         await self._wake_ups.run(self._read, on_connect=self._connected)
 
     def _committed(self, facts: Sequence[object]) -> None:
-        changes = [fact.change for fact in facts if isinstance(fact, Publication)]
-        if changes:
-            self._tell(changes)
+        published = [fact for fact in facts if isinstance(fact, Publication)]
+        if not published:
+            return
+        self._tell([one.change for one in published])
+        if all(one.frequent for one in published):
+            self._wake_ups.announce_soon()
+        else:
             self._wake_ups.announce()
 
     async def _connected(self, connection: asyncpg.Connection) -> None:

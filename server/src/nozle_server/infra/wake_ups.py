@@ -21,6 +21,8 @@ LOOK_AGAIN_S = 1.0
 TIMEOUT_S = 2.0
 """For connecting and for each statement: how long a silent network goes unnoticed, with LOOK_AGAIN_S."""
 RECONNECT_S = 0.25
+SOON_S = 0.05
+"""How long news may wait that come with every request, for others to share their notification."""
 
 FAULTS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -41,6 +43,16 @@ class WakeUps:
         self._woken = asyncio.Event()
         self._unsent = False
         self._heard = False
+        self._soon: asyncio.TimerHandle | None = None
+
+    def announce_soon(self) -> None:
+        """As `announce`, for what happens all the time: some tens of milliseconds of it share a notification."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON_S, self._announce_now)
+
+    def _announce_now(self) -> None:
+        self._soon = None
+        self.announce()
 
     def announce(self) -> None:
         """Wake every process. Call it after the commit, as often as you like."""

@@ -1,11 +1,12 @@
 """From plain JSON values and query strings to an endpoint's Structs, with errors that name the field.
 
 Unknown fields are ignored, so a caller cannot set what an endpoint does not ask for. Everything that can be
-worked out from the types is worked out once, when the application is built.
+worked out from the types is worked out once, when the first application is built.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from urllib.parse import unquote_to_bytes
@@ -45,20 +46,7 @@ class QueryReader:
     def __init__(self, kind: type[msgspec.Struct], aliases: Mapping[str, str]) -> None:
         self._kind = kind
         self._aliases = aliases
-        hints = get_type_hints(kind)
-        self._lists = frozenset(
-            field.encode_name for field in msgspec.structs.fields(kind) if _is_list(hints[field.name])
-        )
-        self._not_texts = frozenset(
-            field.encode_name
-            for field in msgspec.structs.fields(kind)
-            if hints[field.name] is not str and str not in get_args(hints[field.name])
-        )
-        self._dicts = frozenset(
-            field.encode_name
-            for field in msgspec.structs.fields(kind)
-            if get_origin(hints[field.name]) is dict
-        )
+        self._lists, self._not_texts, self._dicts = _shapes(kind)
 
     def read(self, raw: bytes) -> Any:
         """The Struct; Unreadable for a broken query string, InvalidInput for one that does not fit."""
@@ -187,6 +175,22 @@ def _known(name: str, code: str) -> dict[str, list[str]]:
     return {name: [code]} if name.isidentifier() and len(name) <= 64 else {}
 
 
+@cache
+def _shapes(kind: type[msgspec.Struct]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The names of a Struct's fields that are lists, of those that cannot be text, and of those that are dicts."""
+    hints, fields = get_type_hints(kind), msgspec.structs.fields(kind)
+    return (
+        frozenset(one.encode_name for one in fields if _is_list(hints[one.name])),
+        frozenset(
+            one.encode_name
+            for one in fields
+            if hints[one.name] is not str and str not in get_args(hints[one.name])
+        ),
+        frozenset(one.encode_name for one in fields if get_origin(hints[one.name]) is dict),
+    )
+
+
+@cache
 def _envelope(kind: type[msgspec.Struct]) -> str:
     """The prefix `plan.` of a Struct whose only field is another Struct `plan`; else the empty string."""
     fields = msgspec.structs.fields(kind)

@@ -9,7 +9,7 @@ import pytest
 
 from chaos.clients import Client, is_try_again
 from chaos.gate import Gate
-from chaos.harness import Installation, Server
+from chaos.harness import Installation
 from chaos.processes import FEW
 from chaos.scale import is_large, scaled
 from chaos.views import DEAF_PROCESS_S, UNDER_LOAD
@@ -24,8 +24,14 @@ ROOM_FOR = 3
 
 @pytest.fixture
 async def gate(installation: Installation) -> AsyncIterator[Gate]:
+    """And whatever server was started behind it ends with the test."""
+    before = len(installation.servers)
     async with Gate(installation) as gate:
         yield gate
+        gate.speak()
+        for server in installation.servers[before:]:
+            await server.stop()
+        installation.forget_ended()
 
 
 async def _enrol(client: Client, customers: Sequence[str]) -> None:
@@ -86,7 +92,6 @@ async def test_c09_each_of_many_customers_is_read_once_though_all_come_at_once(
     assert gate.asked[READING_A_CUSTOMER] == len(customers)
     assert most <= int(FEW["NOZLE_DATABASE_CONNECTIONS"]) + RESERVED
     assert not is_large() or (p99_s <= P99_S and not again)
-    await _stop(installation, cold)
 
 
 async def test_c08_where_there_is_no_room_the_database_answers(
@@ -104,7 +109,6 @@ async def test_c08_where_there_is_no_room_the_database_answers(
         answer = await client.get(_can(customer), at=narrow.url)
         assert (answer["allowed"], answer["limit"]) == (True, limits[customer])
     assert gate.asked[READING_A_CUSTOMER] > scaled(100, at_1000=10_000) / 2
-    await _stop(installation, narrow)
 
 
 async def test_c08_a_process_that_never_hears_any_news_asks_the_database_each_time(
@@ -120,7 +124,6 @@ async def test_c08_a_process_that_never_hears_any_news_asks_the_database_each_ti
         for _ in range(3):
             assert (await client.get(_can("acme"), at=deaf.url))["limit"] == limit
     assert gate.asked[READING_A_CUSTOMER] == 3 * times
-    await _stop(installation, deaf)
 
 
 async def test_c08_who_cannot_ask_the_database_says_so_and_allows_nobody(
@@ -148,9 +151,3 @@ async def test_c08_who_cannot_ask_the_database_says_so_and_allows_nobody(
         assert time.monotonic() - began < 10 * UNDER_LOAD
         await asyncio.sleep(0.1)
     assert answer.json["limit"] == 77
-    await _stop(installation, cut_off)
-
-
-async def _stop(installation: Installation, server: Server) -> None:
-    await server.stop()
-    installation.forget_ended()

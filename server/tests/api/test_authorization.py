@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from nozle_server.api.app import build_app
 from nozle_server.api.endpoint import Endpoint, Mount, Scope
 from nozle_server.api.errors import is_core
 from nozle_server.api.table import ENDPOINTS
+from nozle_server.identity.key_cache import KeyCache
+from nozle_server.infra.database import Database
 
-from .conftest import Client, Tenant
+from .conftest import AnyServices, Client, Tenant
 
 pytestmark = pytest.mark.database
 
@@ -19,6 +22,17 @@ ROUTES = [
     if endpoint.scope is not Scope.PUBLIC
 ]
 SECRET_ROUTES = [route for route in ROUTES if route.values[0].scope is Scope.SECRET]
+
+
+@pytest.fixture(scope="module")
+def services(database: Database) -> AnyServices:
+    return AnyServices(database, KeyCache(database))
+
+
+@pytest.fixture(scope="module")
+def client(services: AnyServices) -> Client:
+    """One for all: the table makes a thousand tests of these few."""
+    return Client(build_app(services))  # type: ignore[arg-type]
 
 
 def target(endpoint: Endpoint, mount: Mount) -> str:

@@ -122,7 +122,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
         metrics=Metrics(),
         seams=seams,
         economics=economics,
-        snapshots=Snapshots(database, bus),
+        snapshots=Snapshots(database, bus, kept_at_most=settings.cached_customers),
         bus=bus,
         group_commit=GroupCommit(database.reserve, bus),
         realtime=build_realtime(database, economics, bus, clock, settings),

@@ -40,7 +40,7 @@ class StandingKeys(Keys):
 class Oracle:
     """An endpoint that says how often it was asked, and what its answer relies on."""
 
-    def __init__(self, *, lane: bool = True) -> None:
+    def __init__(self, *, lane: bool = True, room: int = 1000) -> None:
         self.asked = 0
         self.standing = Standing()
         self.ends_at: Any = None
@@ -57,7 +57,7 @@ class Oracle:
             transaction=False, lane=True,
         )  # fmt: skip
         configure_logging("info", self.log)
-        services = AnyServices(None, StandingKeys(), Settings(lane=lane), self.clock)  # type: ignore[arg-type]
+        services = AnyServices(None, StandingKeys(), Settings(lane=lane, cached_customers=room), self.clock)  # type: ignore[arg-type]
         self.server = Server(build_app(services, (endpoint, plain)), services.metrics.render, self.log)  # type: ignore[arg-type]
 
     async def _tell(self, call: Call) -> Reply:
@@ -241,8 +241,8 @@ async def test_every_answer_is_counted_and_the_log_tells_of_them_together() -> N
 
 
 async def test_the_memory_is_bounded_and_keeps_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recall, "MAX_BYTES", 64 * 1024)
-    oracle = Oracle()
+    monkeypatch.setattr("nozle_server.api.app.BYTES_A_CUSTOMER", 1)
+    oracle = Oracle(room=64 * 1024)
     connection = oracle.server.connect()
     await answers(connection, ask())
     for n in range(500):

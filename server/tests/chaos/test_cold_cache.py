@@ -100,7 +100,9 @@ async def test_c08_where_there_is_no_room_the_database_answers(
     """A process that may keep three customers is asked about twelve, and changes them."""
     limits = {f"acme-{n}": 10 for n in range(4 * ROOM_FOR)}
     await _enrol(client, list(limits))
-    narrow = await installation.start_server(database_url=gate.url, CHAOS_ROOM_FOR=str(ROOM_FOR), **FEW)
+    narrow = await installation.start_server(
+        database_url=gate.url, NOZLE_CACHED_CUSTOMERS=str(ROOM_FOR), **FEW
+    )
     for turn in range(scaled(100, at_1000=10_000)):
         customer = rng.choice(list(limits))
         if rng.random() < 0.3:

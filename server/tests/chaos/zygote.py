@@ -21,7 +21,6 @@ from shifted import ShiftedClock
 from nozle_server import cli
 from nozle_server.cli import program  # noqa: F401 - read here once, not in every process
 from nozle_server.core.clock import SystemClock
-from nozle_server.entitlements.snapshots import Snapshots
 from nozle_server.infra.change_bus import PostgresChangeBus
 from nozle_server.infra.job_queue import JobQueue
 
@@ -97,8 +96,6 @@ def _adapt(environment: dict[str, str]) -> None:
     if "CHAOS_CLOCK" in environment:
         clock = ShiftedClock(Path(environment["CHAOS_CLOCK"]))
         SystemClock.now = lambda _: clock.now()  # type: ignore[method-assign]
-    if "CHAOS_ROOM_FOR" in environment:
-        Snapshots.__init__.__kwdefaults__["kept_at_most"] = int(environment["CHAOS_ROOM_FOR"])  # type: ignore[index]
     if "CHAOS_DEAF" in environment:
         PostgresChangeBus.run = lambda _: asyncio.sleep(1e9)  # type: ignore[method-assign]
     if "CHAOS_LEASE_S" in environment:

@@ -57,7 +57,7 @@ def kept(database: Database) -> Iterator[Snapshots]:
     """A process's snapshots of its own, whose news are trusted."""
     bus = PostgresChangeBus(database)
     bus.lease.until = FOR_NOW
-    yield Snapshots(database, bus)
+    yield Snapshots(database, bus, kept_at_most=100)
     bus.lease.until = 0.0
 
 
@@ -163,7 +163,7 @@ async def test_while_no_news_can_be_trusted_the_database_answers_each_time(
     await a_subscriber(world)
     now = 1000.0
     bus = PostgresChangeBus(database)
-    kept = Snapshots(database, bus, monotonic=lambda: now)
+    kept = Snapshots(database, bus, kept_at_most=100, monotonic=lambda: now)
     for _ in range(2):
         await kept.get(world.org_id, "acme")
     assert reads.customers == ["acme"] * 2
@@ -182,7 +182,7 @@ async def test_the_lease_is_renewed_by_looking_and_a_silence_distrusts_everythin
 ) -> None:
     await a_subscriber(world)
     bus = PostgresChangeBus(database)
-    kept = Snapshots(database, bus)
+    kept = Snapshots(database, bus, kept_at_most=100)
     running = asyncio.create_task(bus.run())
     try:
         await _until(lambda: bus.lease.until > 0)
@@ -205,7 +205,7 @@ async def test_another_process_hears_of_it(world: World, database: Database, rea
     await a_subscriber(world)
     other = await Database.connect(database.url, connections=2)
     bus = PostgresChangeBus(other)
-    kept = Snapshots(other, bus)
+    kept = Snapshots(other, bus, kept_at_most=100)
     running = asyncio.create_task(bus.run())
     try:
         await _until(lambda: bus.lease.until > 0)

@@ -22,6 +22,7 @@ from nozle_server.api.endpoint import Endpoint
 from nozle_server.api.incoming import KEY, Incoming, Receive, Scope, Send
 from nozle_server.api.lane import Lane
 from nozle_server.api.pipeline import Pipeline
+from nozle_server.api.recall import BYTES_A_CUSTOMER
 from nozle_server.api.table import ENDPOINTS
 from nozle_server.api.table_rules import check_table, parameter_names
 from nozle_server.api.web_socket import WebSocket
@@ -39,7 +40,7 @@ def build_app(services: Services, endpoints: Sequence[Endpoint] = ENDPOINTS) -> 
     router = falcon.asgi.App(middleware=[falcon_edge])
     router.add_error_handler(Exception, falcon_edge.write_error)
     router.add_error_handler(falcon.HTTPError, falcon_edge.write_error)
-    lane = Lane(edge, services.clock)
+    lane = Lane(edge, services.clock, services.settings.cached_customers * BYTES_A_CUSTOMER)
     for template, resource in _resources(services, endpoints, cors, lane).items():
         router.add_route(template, resource)
     origins = None if cors.allows_any else services.settings.cors_allowed_origins

@@ -38,9 +38,9 @@ class Lane:
     """Which endpoints may be answered by it, the edge around them, the answers that may be given again, and the heads that
     were read before."""
 
-    def __init__(self, edge: Edge, clock: Clock) -> None:
+    def __init__(self, edge: Edge, clock: Clock, remembered_bytes: int) -> None:
         self.edge = edge
-        self.recall = Recall(edge, clock)
+        self.recall = Recall(edge, clock, remembered_bytes)
         self.heads = Heads()
         self._pipelines: dict[tuple[bytes, bytes], Pipeline] = {}
 
@@ -213,7 +213,7 @@ class LaneProtocol(BoundedHttpProtocol):
         if found:
             recall = self._lane.recall
             tally = recall.tally(f"{incoming.method} {incoming.route}", answer.status, incoming.org_id)
-            recall.remember(request, Remembered(start, before, after, answer.validity, tally))
+            recall.remember(request, Remembered(start, recall.shared(before), after, answer.validity, tally))
 
     def _response(self, answer: Answer, headers: dict[str, str], exchange: _Exchange) -> bytes:
         """All bytes of an answer, as Falcon and uvicorn would have written them."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from nozle_server.core.clock import Clock
 
 MAX_REQUEST_BYTES = 4096
-MAX_BYTES = 64 * 1024 * 1024
-"""Of requests and answers, in two halves: when the younger is full, the older is dropped."""
-OVERHEAD_BYTES = 512
+BYTES_A_CUSTOMER = 2560
+"""Of the memory there may be, for each customer there is room for: two questions, as a rule."""
+OVERHEAD_BYTES = 400
 TOLD_EVERY_S = 1.0
 
 
@@ -45,14 +45,16 @@ class Remembered:
     def __init__(self, start: bytes, before: bytes, after: bytes, validity: Validity, tally: Tally) -> None:
         self.start, self.before, self.after, self.tally = start, before, after, tally
         self.standings, self.ends_at = validity.standings, validity.ends_at
-        self.size = len(start) + len(before) + len(after) + OVERHEAD_BYTES
+        self.size = len(after) + OVERHEAD_BYTES  # the others are shared by most answers
 
 
 class Recall:
-    """What one process remembers. Metrics count every answer; the log tells of those of a second together."""
+    """What one process remembers, at most `max_bytes` of requests and answers, in two halves: when the younger is full, the
+    older is dropped. Metrics count every answer; the log tells of those of a second together."""
 
-    def __init__(self, edge: Edge, clock: Clock) -> None:
-        self._edge, self._clock = edge, clock
+    def __init__(self, edge: Edge, clock: Clock, max_bytes: int) -> None:
+        self._edge, self._clock, self._max_bytes = edge, clock, max_bytes
+        self._heads: dict[bytes, bytes] = {}
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
         self._young_bytes = 0
@@ -100,8 +102,13 @@ class Recall:
         before = self._young.get(request)
         self._young_bytes += one.size - before.size if before else one.size + len(request)
         self._young[request] = one
-        if self._young_bytes > MAX_BYTES // 2:
+        if self._young_bytes > self._max_bytes // 2:
             self._old, self._young, self._young_bytes = self._young, {}, 0
+            self._heads = {}
+
+    def shared(self, head: bytes) -> bytes:
+        """The same bytes once, of those that many answers begin with."""
+        return self._heads.setdefault(head, head)
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

@@ -24,8 +24,6 @@ from nozle_server.entitlements.snapshot_store import read_customer, read_organiz
 from nozle_server.infra.change_bus import Change, ChangeBus, Gap
 from nozle_server.infra.database import Database
 
-KEPT_AT_MOST = 100_000
-"""Customers, of all organizations together."""
 ATTEMPTS = 3
 DEADLINE_S = 10.0
 
@@ -33,14 +31,15 @@ _Key = tuple[UUID, str]
 
 
 class Snapshots:
-    """One a process. Every key carries the organization: two tenants' equal ids never meet."""
+    """One a process. Every key carries the organization: two tenants' equal ids never meet. `kept_at_most` customers of all
+    organizations together."""
 
     def __init__(
         self,
         database: Database,
         bus: ChangeBus,
         *,
-        kept_at_most: int = KEPT_AT_MOST,
+        kept_at_most: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._monotonic, self._kept_at_most = database, monotonic, kept_at_most

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     database_connections: int = Field(16, alias="NOZLE_DATABASE_CONNECTIONS", ge=2, le=90)
     # Off, every request goes through the framework: the same answers, later.
     lane: bool = Field(True, alias="NOZLE_LANE")
+    # Of each worker: customers of whom it keeps what `can()` is decided from.
+    cached_customers: int = Field(100_000, alias="NOZLE_CACHED_CUSTOMERS", ge=1)
     max_body_bytes: int = Field(2 * 1024 * 1024, alias="NOZLE_MAX_BODY_BYTES", ge=1024)
 
     # Hour and minute (UTC) of the daily audit; None, as "off": there is none.

@@ -290,6 +290,9 @@ async def test_what_was_given_away_is_settled_and_the_rest_goes_back(world: Worl
     report = {"previous_snapshot_id": first["snapshot_id"], "spent": {"chat": "3.5"}}
     second = await _snapshot(world, features={"chat": up_to(25)}, **report)
     assert second["settled"] == {"chat": {"settled": Decimal("3.5"), "uncovered": 0}}
+    assert await _holds(world) == [("chat", 25), ("sso", 5)]
+    third = {"features": {"chat": up_to(25)}, "previous_snapshot_id": second["snapshot_id"]}
+    assert (await _snapshot(world, **third))["settled"] == {}
     assert await _holds(world) == [("chat", 25)]
     assert await world.balance("acme") == Decimal("71.5")
     await audit(world)
@@ -339,6 +342,104 @@ async def test_a_report_on_a_snapshot_of_long_ago_is_nothing_new(world: World) -
     assert (await _snapshot(world, features={"chat": up_to(25)}, **old))["settled"] == {}
     assert third["held"] != {}
     assert await world.balance("acme") == 75
+
+
+async def test_a_promise_that_shrinks_is_held_until_the_replica_has_the_smaller_one(world: World) -> None:
+    """The answer with the smaller promise is lost: the replica goes on by the larger one, and all of that is there."""
+    await _a_subscriber(world, credits=30)
+    first = await _snapshot(world, features={"chat": up_to(20), "sso": up_to(10)})
+    under_first = {"previous_snapshot_id": first["snapshot_id"]}
+    lost = await _snapshot(world, features={"chat": up_to(5)}, **under_first)
+    assert {code: one["credits"] for code, one in lost["held"].items()} == {"chat": 5}
+    told = (await _read(world, lost)).features
+    assert told["chat"].on_stale is not None
+    assert told["chat"].on_stale.credits == 5
+    assert "sso" not in told
+    assert await world.deduct("acme", 1) == (False, 0)
+    spent = {"chat": 20, "sso": 10}
+    after = await _snapshot(world, features={"chat": up_to(5)}, **under_first, spent=spent)
+    assert after["settled"] == {code: {"settled": n, "uncovered": 0} for code, n in spent.items()}
+    assert await _holds(world) == []
+    await audit(world)
+
+
+async def test_what_is_promised_no_more_goes_back_with_the_call_that_says_so(world: World) -> None:
+    await _a_subscriber(world)
+    first = await _snapshot(world, features={"chat": up_to(20), "sso": up_to(10)})
+    second = await _snapshot(
+        world, features={"chat": up_to(5)}, previous_snapshot_id=first["snapshot_id"], spent={"chat": 2}
+    )
+    assert await _holds(world) == [("chat", 18), ("sso", 10)]
+    third = await _snapshot(world, features={"chat": up_to(5)}, previous_snapshot_id=second["snapshot_id"])
+    assert await _holds(world) == [("chat", 5)]
+    written = await world.transactions("acme")
+    await _snapshot(world, features={"chat": up_to(5)}, previous_snapshot_id=third["snapshot_id"])
+    assert await world.transactions("acme") == written
+    assert await world.balance("acme") == 93
+    await audit(world)
+
+
+async def test_what_nobody_says_they_have_is_over_when_its_token_is(world: World) -> None:
+    """A feature that is not asked for keeps its hold while an older token may be used, and no longer."""
+    await _a_subscriber(world)
+    first = await _snapshot(world, features={"sso": up_to(10)}, stale_seconds=86_400)
+    await _snapshot(world, previous_snapshot_id=first["snapshot_id"], spent={"sso": 1}, trust_seconds=1)
+    await world.turn("2026-01-02")
+    assert await _holds(world) == [("sso", 9)]
+    await world.turn("2026-01-04")
+    assert await world.balance("acme") == 99
+    await audit(world)
+
+
+async def test_one_promise_never_grows_on_anothers(world: World) -> None:
+    """All that there is is held; one feature wants more just when the other's hold is renewed, and the answer is lost."""
+    await _a_subscriber(world, credits=20)
+    first = await _snapshot(world, features={"chat": up_to(10), "sso": up_to(10)})
+    await world.turn("2026-01-01T00:13:00Z")
+    under_first = {"previous_snapshot_id": first["snapshot_id"]}
+    lost = await _snapshot(world, features={"chat": up_to(20), "sso": up_to(10)}, **under_first)
+    assert {code: one["credits"] for code, one in lost["held"].items()} == {"chat": 10, "sso": 10}
+    spent = {"chat": 10, "sso": 10}
+    after = await _snapshot(world, features={}, **under_first, spent=spent)
+    assert after["settled"] == {code: {"settled": 10, "uncovered": 0} for code in spent}
+    await audit(world)
+
+
+async def test_replicas_leave_each_others_promises_alone(world: World) -> None:
+    await _a_subscriber(world, credits=20)
+    first = await _snapshot(world, features={"chat": up_to(10)})
+    other = await _snapshot(world, features={"chat": up_to(10)}, replica_id="web-2")
+    under_first = {"previous_snapshot_id": first["snapshot_id"]}
+    await _snapshot(world, features={}, **under_first)
+    more = await _snapshot(
+        world,
+        features={"chat": up_to(20)},
+        replica_id="web-2",
+        previous_snapshot_id=other["snapshot_id"],
+        spent={"chat": 4},
+    )
+    assert more["held"]["chat"]["credits"] == 6
+    late = await _snapshot(world, features={}, **under_first, spent={"chat": 10})
+    assert late["settled"] == {"chat": {"settled": 10, "uncovered": 0}}
+    assert await _holds(world) == [("chat", 6)]
+    await audit(world)
+
+
+async def test_a_feature_that_moves_to_another_credit_system_keeps_its_promise_meanwhile(
+    world: World,
+) -> None:
+    await _a_subscriber(world, credits=10)
+    first = await _snapshot(world, features={"paint": up_to(10)})
+    system = {"code": "images", "name": "Images", "features": ["paint"]}
+    await world.post("/core/api/v1/credit-systems", {"credit_system": system})
+    await world.grant("acme", 4, credit_system="images")
+    wanted = {"features": {"paint": up_to(10)}}
+    second = await _snapshot(world, **wanted, previous_snapshot_id=first["snapshot_id"])
+    assert (second["held"], await _holds(world)) == ({}, [("paint", 10)])
+    third = await _snapshot(world, **wanted, previous_snapshot_id=second["snapshot_id"])
+    assert third["held"]["paint"]["credits"] == 4
+    assert await world.balance("acme") == 10
+    await audit(world)
 
 
 async def test_more_than_was_held_is_taken_of_the_balance_and_not_below_zero(world: World) -> None:

@@ -35,10 +35,15 @@ class Taken:
     uncovered: Decimal
 
 
+def find(book: Book, hold_id: UUID, now: datetime) -> Hold | None:
+    """A hold that is open at `now`."""
+    book.advance(now)
+    return book.holds.get(hold_id)
+
+
 def stands(book: Book, hold_id: UUID, spent: Decimal, promise: Promise | None, now: datetime) -> bool:
     """Whether a hold may stay as it is."""
-    book.advance(now)
-    held = book.holds.get(hold_id)
+    held = find(book, hold_id, now)
     if held is None or promise is None or spent:
         return False
     return held.amount == promise.amount and held.expires_at >= promise.needed_until

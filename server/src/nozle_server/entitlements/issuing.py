@@ -7,13 +7,13 @@ from decimal import Decimal
 from uuid import UUID
 
 from nozle_server.core.ids import new_id, to_text
-from nozle_server.credits.model import Hold
 from nozle_server.entitlements import signing
 from nozle_server.entitlements.deciding_all import decide_all, read_all
 from nozle_server.entitlements.economics import Economics
 from nozle_server.entitlements.overview import CustomerEntitlements, FeatureEntitlement, without_margin
 from nozle_server.entitlements.policy import Mode
-from nozle_server.entitlements.replicas import Renewal, Report, renew_holds
+from nozle_server.entitlements.replica_promises import Promised, Renewal, Report
+from nozle_server.entitlements.replicas import renew_holds
 from nozle_server.entitlements.signed_snapshot import (
     CLOCK_SKEW,
     VERSION,
@@ -82,7 +82,9 @@ async def issue_snapshot(
     )
     everything = await read_all(tx, org_id, wanted.customer)
     found = await decide_all(everything, economics.within(tx), with_costs=False, real_now=real_now)
-    policies = {code: _on_stale(policy, renewal.holds.get(code)) for code, policy in wanted.on_stale.items()}
+    policies = {
+        code: _on_stale(policy, renewal.promised.get(code)) for code, policy in wanted.on_stale.items()
+    }
     issued = int(real_now.timestamp())
     trusted = issued + int(wanted.trust.total_seconds())
     # The time of an organization on a test clock stands still until it is turned: no replica's clock can say when.
@@ -156,10 +158,10 @@ def _with_policy(unlisted: FeatureClaims, policy: OnStale) -> FeatureClaims:
     )
 
 
-def _on_stale(policy: str | Decimal, hold: Hold | None) -> OnStale:
+def _on_stale(policy: str | Decimal, promised: Promised | None) -> OnStale:
     """What was asked for, as far as it is held: up to nothing is closed."""
     if isinstance(policy, str):
         return OnStale(policy)
-    if hold is None:
+    if promised is None:
         return OnStale("closed")
-    return OnStale("open_up_to", hold.amount, to_text("hold", hold.id))
+    return OnStale("open_up_to", promised.credits, to_text("hold", promised.hold_id))

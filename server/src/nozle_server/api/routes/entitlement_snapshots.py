@@ -16,7 +16,7 @@ from nozle_server.core.ids import from_text, to_text
 from nozle_server.core.numbers import parse_amount
 from nozle_server.core.text import parse_id
 from nozle_server.entitlements.issuing import SNAPSHOT_ID, Issued, Wanted, issue_snapshot
-from nozle_server.entitlements.replicas import Report
+from nozle_server.entitlements.replica_promises import Report
 from nozle_server.entitlements.signed_snapshot import LONGEST_GRACE, LONGEST_TRUST
 from nozle_server.entitlements.signing import published_keys
 from nozle_server.entitlements.signing_keys import KEPT_PUBLISHED
@@ -123,8 +123,12 @@ def _issued_json(issued: Issued) -> dict[str, object]:
         "expires_at": snapshot.trusted_until,
         "stale_until": snapshot.over_at,
         "held": {
-            code: {"hold_id": to_text("hold", one.id), "credits": one.amount, "expires_at": one.expires_at}
-            for code, one in sorted(issued.renewal.holds.items())
+            code: {
+                "hold_id": to_text("hold", one.hold_id),
+                "credits": one.credits,
+                "expires_at": one.expires_at,
+            }
+            for code, one in sorted(issued.renewal.promised.items())
         },
         "settled": {
             code: {"settled": one.settled, "uncovered": one.uncovered}
@@ -204,8 +208,9 @@ ENDPOINTS = (
             " revenue or margin. It is trusted for `trust_seconds`. For `stale_seconds` more, each feature's `on_stale` says"
             " what holds while the server cannot be reached; without one the SDK cannot tell. `open_up_to` credits are held"
             " for this replica in advance: the token says how many there were, and none is closed. The next call of the same"
-            " replica settles what it reports as `spent` under `previous_snapshot_id`, releases the rest and holds anew. An"
-            " unknown customer has a snapshot that denies everything. See docs/signed-snapshots.md."
+            " replica settles what it reports as `spent` under `previous_snapshot_id` and holds anew; what is promised no"
+            " more stays held until a call names the snapshot that says so. An unknown customer has a snapshot that"
+            " denies everything. See docs/signed-snapshots.md."
         ),
         tag="Entitlements",
         body=SnapshotBody,

@@ -6,8 +6,9 @@ create table replica_holds (
     replica_id text not null,
     feature text not null,
     hold_id uuid not null,
-    -- The snapshot that last told of it.
+    -- The snapshot that last told of it, and how much of it that promised: what is held may be more, for an older one.
     snapshot_id uuid not null,
+    promised numeric(38, 12) not null check (promised >= 0),
     -- The one that was last reported on, and all that was taken for it: of a later report on it only what is more is new.
     reported_id uuid,
     reported numeric(38, 12) not null default 0 check (reported >= 0),

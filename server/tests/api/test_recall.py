@@ -17,7 +17,7 @@ from nozle_server.api.app import build_app
 from nozle_server.api.endpoint import Call, Endpoint, Reply, Scope
 from nozle_server.core.clock import FixedClock
 from nozle_server.core.standing import Standing
-from nozle_server.identity.model import Principal
+from nozle_server.identity.model import KeyKind, Principal
 from nozle_server.infra.logging import configure_logging
 from nozle_server.infra.settings import Settings
 
@@ -33,7 +33,8 @@ class StandingKeys(Keys):
     async def find(self, key_text: str) -> Principal | None:
         return await super().find(key_text)
 
-    def standing_of(self, key_text: str) -> Standing | None:
+    def standing_of(self, key_text: str, principal: Principal) -> Standing | None:
+        assert principal.kind is KeyKind.SECRET
         return KEY_STANDING.get(key_text)
 
 

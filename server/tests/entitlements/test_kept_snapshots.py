@@ -250,3 +250,14 @@ async def test_equal_ids_of_two_tenants_never_meet(
     found = await asyncio.gather(*[kept.get(one.org_id, "acme") for one in (world, other_world) * 50])
     assert {len(one.subscriptions) for one in found[::2]} == {1}
     assert {one.customer_id for one in found[1::2]} == {None}
+
+
+async def test_what_refers_to_an_organization_as_it_was_is_freed(
+    world: World, other_world: World, kept: Snapshots, reads: Reads
+) -> None:
+    for n in range(50):
+        await kept.get(world.org_id, f"c{n}")
+    theirs = await kept.get(other_world.org_id, "c0")
+    kept.hear(Change(world.org_id, ENTITLEMENTS_CHANGED, "plan"))
+    await _until(lambda: len(kept) == 1)
+    assert kept.peek(other_world.org_id, "c0") is theirs

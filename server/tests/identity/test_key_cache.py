@@ -207,3 +207,30 @@ async def test_the_prefix_must_be_that_of_the_row(cache: KeyCache, database: Dat
         )
     assert await cache.find(forged) is None
     assert cache.last_known(forged) is None
+
+
+async def test_a_standing_is_of_the_rights_and_not_of_the_key_alone(
+    database: Database, made: Made, ticker: Ticker
+) -> None:
+    """An answer made with a key's old rights may be ready only when the key has others: nothing stands behind it."""
+    keys = KeyCache(database, monotonic=ticker)
+    organization, _, publishable = made
+    before = await keys.find(publishable)
+    assert before is not None
+    standing = keys.standing_of(publishable, before)
+    assert standing is not None
+    ticker.now += key_cache.TTL_S
+    assert await keys.find(publishable) == before
+    assert keys.standing_of(publishable, before) is standing, "the same rights, looked up again"
+    assert standing.until == ticker.now + key_cache.TTL_S
+    async with database.transaction() as tx:
+        await update_organization(
+            tx, org_id=organization.id, settings={"show_margin_to_publishable_keys": True}
+        )
+    ticker.now += key_cache.TTL_S
+    after = await keys.find(publishable)
+    assert after is not None
+    assert after != before
+    assert standing.until == 0
+    assert keys.standing_of(publishable, before) is None
+    assert keys.standing_of(publishable, after) is not None

@@ -12,8 +12,15 @@ import asyncpg
 import pytest
 
 from nozle_server.core.ids import new_id
-from nozle_server.infra.change_bus import CHANNEL, Change, Gap, PostgresChangeBus, write_publications
-from nozle_server.infra.database import Database
+from nozle_server.infra.change_bus import (
+    CHANNEL,
+    Change,
+    Gap,
+    PostgresChangeBus,
+    Publication,
+    write_publications,
+)
+from nozle_server.infra.database import Database, prepare_connection
 from nozle_server.infra.subscription import Subscription
 from nozle_server.infra.wake_ups import PAUSE_S
 
@@ -248,3 +255,22 @@ async def test_a_subscriber_waits_for_news() -> None:
     await asyncio.sleep(0)
     subscription.tell("news")
     assert await waiting == "news"
+
+
+async def test_a_commit_in_doubt_that_comes_later_is_heard_like_anothers(database: Database) -> None:
+    """The connection is lost while it commits, the gap is told at once, and the rows become visible after that."""
+    bus = PostgresChangeBus(database)
+    async with running(bus):
+        ear = Ear(bus)
+        earlier = bus.origin
+        late = await asyncpg.connect(database.url, server_settings=dict(database.session_settings))
+        await prepare_connection(late)
+        await late.execute("begin")
+        await write_publications(late, earlier, [Publication(new_id(), Change(ORG_ID, "k", "late"))])
+        gaps = ear.gaps
+        database.doubt([object()])
+        await late.execute("commit")
+        await ear.until_heard(1)
+        await late.close()
+    assert ear.subjects() == ["late"]
+    assert ear.gaps > gaps

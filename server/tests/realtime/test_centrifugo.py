@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import asyncpg
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
@@ -57,6 +58,10 @@ def settings_for(url: str, **more: object) -> Settings:
 async def process(database_url: str, fake: FakeCentrifugo) -> AsyncIterator[Callable[[], Any]]:
     """Makes processes: each its own services, with the news coming in, and what ends it."""
     async with AsyncExitStack() as stack:
+        # Keys that other tests revoked: their connections would be ended here too, amid what is counted.
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("update api_keys set revoked_at = revoked_at - interval '1 day'")
+        await connection.close()
 
         async def make() -> tuple[Services, AsyncExitStack]:
             own = await stack.enter_async_context(AsyncExitStack())
@@ -370,3 +375,27 @@ def test_the_settings_go_together() -> None:
     with pytest.raises(ValidationError, match="CENTRIFUGO_API_KEY"):
         Settings.model_validate({"CENTRIFUGO_URL": "http://x", "CENTRIFUGO_TOKEN_HMAC_SECRET": SECRET})
     assert settings_for("http://x/").centrifugo_url == "http://x"
+
+
+async def test_who_lost_the_lease_while_it_looked_notes_nothing_as_told(
+    shop: World, fake: FakeCentrifugo, serving: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database stalled until the lease was another's: what was found is found again, and told then."""
+    await token_for(shop)
+    broker = serving.realtime.broker
+    assert isinstance(broker, centrifugo.CentrifugoBroker)
+    await fake.until(lambda: broker._leads())
+    find = broker._find
+    lost = asyncio.Event()
+
+    async def find_slowly(*arguments: Any) -> Any:
+        found = await find(*arguments)
+        if found.telling and not lost.is_set():
+            broker._leads_until = 0.0
+            lost.set()
+        return found
+
+    monkeypatch.setattr(broker, "_find", find_slowly)
+    await shop.change_plan("acme", "pro")
+    await lost.wait()
+    await fake.until(lambda: fake.heard(channel_of(shop), feature="sso", allowed=True))

@@ -76,7 +76,7 @@ async def every_row(world: World) -> dict[str, list[str]]:
 
 
 # Parts of a path that choose among words which everybody knows: they name nothing of anybody's.
-WORDS = {"interval": "day"}
+WORDS = {"interval": "day", "scope": "plan"}
 
 
 def _path(endpoint: Endpoint, ids: Mapping[str, str], names: Mapping[str, str], otherwise: str) -> str:

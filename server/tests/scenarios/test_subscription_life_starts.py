@@ -62,7 +62,7 @@ async def test_what_was_booked_is_called_off_before_it_begins(world: World) -> N
     assert (called_off["status"], called_off["canceled_at"]) == ("canceled", "2026-01-10T00:00:00Z")
     await world.turn("2026-04-01")
     assert await world.invoices("acme") == []
-    assert await world.reason("acme") == (False, "subscription_cancelled")
+    assert await world.reason("acme") == (False, "no_subscription")
     await audit(world)
 
 

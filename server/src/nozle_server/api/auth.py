@@ -48,7 +48,7 @@ def needs_customer_session(call: Call) -> bool:
 def find_key_standing(call: Call, keys: KeyCache) -> Standing | None:
     """Stands while the call's key speaks for whom it spoke now; None where that is not known."""
     key_text = _bearer(call.headers)
-    return keys.standing_of(key_text) if key_text else None
+    return keys.standing_of(key_text, call.principal) if key_text else None
 
 
 async def check_customer_session(call: Call) -> None:

@@ -56,10 +56,10 @@ class Economics:
 
         return await self._estimates.get(wanted.key, read, max_age_s)
 
-    def within(self, tx: Tx) -> "Economics":
+    def within(self, tx: Tx, *, as_of_now: bool = False) -> "Economics":
         """The same for who has a connection in hand, which is used: who holds one while waiting for another may wait for
-        those who do likewise."""
-        return _Within(self, tx)
+        those who do likewise. With `as_of_now` nothing that is known is good enough."""
+        return _Within(self, tx, as_of_now)
 
     def forget_all(self) -> None:
         self._estimates.forget_all()
@@ -89,13 +89,17 @@ class Economics:
 
 
 class _Within(Economics):
-    def __init__(self, outer: Economics, tx: Tx) -> None:
+    def __init__(self, outer: Economics, tx: Tx, as_of_now: bool) -> None:
         super().__init__(outer._database, outer._usage_store, outer._estimates)
-        self._tx = tx
+        self._tx, self._as_of_now = tx, as_of_now
+
+    def peek(self, wanted: Wanted, max_age_s: float | None) -> Estimate | None:
+        """As `Economics.peek`."""
+        return None if self._as_of_now else super().peek(wanted, max_age_s)
 
     async def get(self, wanted: Wanted, max_age_s: float | None) -> Estimate:
         """As `Economics.get`, each caller for itself: nobody else waits for what this connection finds."""
-        age = KEPT_S if max_age_s is None else max_age_s
+        age = 0.0 if self._as_of_now else KEPT_S if max_age_s is None else max_age_s
         return await self._estimates.get(wanted.key, lambda: wanted.read(self._tx), age)
 
 

@@ -81,7 +81,9 @@ async def issue_snapshot(
         real_now=real_now,
     )
     everything = await read_all(tx, org_id, wanted.customer)
-    found = await decide_all(everything, economics.within(tx), with_costs=False, real_now=real_now)
+    found = await decide_all(
+        everything, economics.within(tx, as_of_now=True), with_costs=False, real_now=real_now
+    )
     policies = {
         code: _on_stale(policy, renewal.promised.get(code)) for code, policy in wanted.on_stale.items()
     }

@@ -26,6 +26,7 @@ from nozle_server.infra.database import Database
 
 ATTEMPTS = 3
 DEADLINE_S = 10.0
+SWEPT_AT_ONCE = 200
 
 _Key = tuple[UUID, str]
 
@@ -51,6 +52,7 @@ class Snapshots:
         self._reading_customers: dict[_Key, asyncio.Task[CustomerSnapshot]] = {}
         # Questions that nothing may be kept of, while they wait for a connection.
         self._asking: dict[_Key, asyncio.Task[CustomerSnapshot]] = {}
+        self._sweeping: asyncio.Task[None] | None = None
         self.entities = KnownEntities(database)
         bus.on_news(self.hear)
 
@@ -111,10 +113,26 @@ class Snapshots:
 
     def _forget_organization(self, org_id: UUID) -> None:
         """Its customers' snapshots refer to it, and are not used any more."""
-        _fall(self._organizations.pop(org_id, None))
+        known = self._organizations.pop(org_id, None)
+        _fall(known)
         self._reading_organizations.pop(org_id, None)
         for key in [one for one in self._reading_customers if one[0] == org_id]:
             del self._reading_customers[key]
+        if known is not None and self._sweeping is None:
+            self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Free what refers to organizations as they were: little by little, since there may be very much of it."""
+        try:
+            for n, key in enumerate([*self._customers]):
+                one = self._customers.get(key)
+                if one is not None and not one.organization.standing.until:
+                    del self._customers[key]
+                    _fall(one)
+                if n % SWEPT_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._sweeping = None
 
     async def _ask_database(self, key: _Key) -> CustomerSnapshot:
         """What is so now, kept for nobody. Who asks while another waits for a connection is answered with that one."""

@@ -58,10 +58,11 @@ class KeyCache:
             principal = await self._load_once(digest)
         return principal if principal is not None and _prefix_fits(key_text, principal) else None
 
-    def standing_of(self, key_text: str) -> Standing | None:
-        """Stands while the key is known to speak for whom `find` has just said; moved on when it is looked up again."""
+    def standing_of(self, key_text: str, principal: Principal) -> Standing | None:
+        """Stands while the key is known to speak for this principal, with these rights; moved on when it is looked up again.
+        None when it has other rights by now: an answer that was begun with the old ones may be ready only then."""
         answer = self._known.get(hash_secret(key_text))
-        return answer.standing if answer is not None else None
+        return answer.standing if answer is not None and answer.principal == principal else None
 
     def last_known(self, key_text: str) -> Principal | None:
         """Whom the key spoke for when the database was last asked: only for telling that it is down."""

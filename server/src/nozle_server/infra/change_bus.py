@@ -99,7 +99,7 @@ class PostgresChangeBus:
         self._wake_ups = WakeUps(database, CHANNEL, looks_at_own=False)
         for each in {database, database.reserve}:
             each.on_commit(self._committed)
-            each.on_doubt(self._tell_gap)
+            each.on_doubt(self._doubt)
 
     @property
     def origin(self) -> UUID:
@@ -209,6 +209,11 @@ class PostgresChangeBus:
         for subscription in tuple(self._subscriptions):
             for one in news:
                 subscription.tell(one)
+
+    def _doubt(self) -> None:
+        """The commit may yet come, long after this gap: its rows are then somebody else's, and told like theirs."""
+        self._origin = new_id()
+        self._tell_gap()
 
     def _tell_gap(self) -> None:
         self._tell([Gap()])

@@ -237,7 +237,8 @@ class Database:
                 raise
             finally:
                 del _facts_of[connection]
-        self.committed(facts)
+            # Before the connection is given back, which may wait, and so be called off.
+            self.committed(facts)
 
     def committed(self, facts: Sequence[object]) -> None:
         """Tell the listeners what a statement made true that committed by itself."""

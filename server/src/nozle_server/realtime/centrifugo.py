@@ -223,6 +223,10 @@ class CentrifugoBroker:
         return found
 
     async def _tell(self, org_id: UUID, found: Differences) -> None:
+        if (
+            time.monotonic() > self._leads_until - MARGIN_S
+        ):  # nothing was told, and nothing may be noted as told
+            raise CentrifugoUnavailable("another process may be publishing")
         customer = parse_name(found.name)
         assert customer is not None, "a name of ours"
         channels = [name_of(channel) for channel in (customer, Channel(org_id, None)) if self.hears(channel)]
@@ -236,11 +240,11 @@ class CentrifugoBroker:
         told = {feature: one for feature, one in found.telling.items() if keys[feature] not in failed}
         if told:
             await self._database.run(lambda tx: self._note_told(tx, org_id, found.name, told))
-            doubts = self._doubts[found.name]
+            doubts = self._doubts.get(found.name, {})  # gone where the audience has lapsed meanwhile
             for feature in told:
-                del doubts[feature]
+                doubts.pop(feature, None)
             if not doubts:
-                del self._doubts[found.name]
+                self._doubts.pop(found.name, None)
         if failed:
             raise CentrifugoUnavailable("it could not publish everything")
 

@@ -35,12 +35,14 @@ class Listener(Protocol):
 class _Local:
     """A channel that somebody of this process listens to."""
 
-    __slots__ = ("catching_up", "channel", "listeners", "name", "position")
+    __slots__ = ("behind", "catching_up", "channel", "listeners", "name", "position")
 
     def __init__(self, channel: Channel, name: str, position: Position) -> None:
         self.channel, self.name, self.position = channel, name, position
         self.listeners: set[Listener] = set()
         self.catching_up = False
+        # News came while it was catching up, which what is being read may not have.
+        self.behind = False
 
 
 class Hub:
@@ -134,6 +136,10 @@ class Hub:
             elif local.position.offset > now.offset:
                 continue  # told between the reading and now
             local.listeners.add(listener)
+            if len(local.listeners) == 1:
+                self._catch_up(
+                    local
+                )  # what was published between the reading and now, when nobody listened here
             if channel.customer is None:
                 self._freshness.look_ahead(channel.org_id)
             return now, missed if after is not None else None
@@ -211,7 +217,9 @@ class Hub:
             listener.publish(local.name, new, text)
 
     def _catch_up(self, local: _Local) -> None:
-        if not local.catching_up:
+        if local.catching_up:
+            local.behind = True  # the reading under way may not see what is missed now
+        else:
             local.catching_up = True
             self._freshness.in_background(self._read_missed(local))
 
@@ -227,6 +235,9 @@ class Hub:
             self._lose_all(local)
         else:
             self._tell(local, found[1])
+            if local.behind:
+                local.behind = False
+                self._catch_up(local)
 
     # Publishing.
 

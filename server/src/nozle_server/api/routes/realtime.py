@@ -23,7 +23,8 @@ class TokenQuery(msgspec.Struct):
 
 async def make_token(call: Call) -> object:
     query: TokenQuery = call.query
-    organization = await get_organization(call.tx, call.org_id)
+    async with call.services.database.connection() as connection:
+        organization = await get_organization(connection, call.org_id)
     opened = organization.workspace_channel_for_publishable_keys
     secret = call.principal.kind is KeyKind.SECRET
     if query.customer_id is None:
@@ -83,6 +84,8 @@ def _endpoint(path: str) -> Endpoint:
             token=STRING, workspaceId=STRING, workspace_id=STRING, expires_at=STRING, url=STRING
         ),
         customer_data=CustomerData("query", "customer_id", "realtime"),
+        # Noting who may be listening takes a connection of its own: nobody waits for one while holding another.
+        transaction=False,
         example=Example(
             response={
                 "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJjdXN0b21lciJ9.c2lnbmF0dXJl",

@@ -6,7 +6,7 @@ database become `Unavailable` (503 with Retry-After at the edge); deadlocks and 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -188,7 +188,7 @@ class Database:
             except (TimeoutError, asyncio.CancelledError):
                 # Out of time: the server may be stalled, and would hear neither a cancel nor a ROLLBACK. Ending the
                 # connection ends whatever ran on it.
-                connection.terminate()
+                _end(connection)
                 raise
             finally:
                 await self._pool.release(connection)
@@ -284,12 +284,18 @@ async def within_transaction(connection: asyncpg.Connection, **options: Any) -> 
     try:
         yield
     except (TimeoutError, asyncio.CancelledError):
-        connection.terminate()
+        _end(connection)
         raise
     except BaseException:
         await transaction.rollback()
         raise
     await transaction.commit()
+
+
+def _end(connection: asyncpg.Connection) -> None:
+    """End a connection, if nobody has: a fault of this must not take the place of the cancellation that it is for."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def is_database_fault(error: BaseException) -> bool:

@@ -32,7 +32,7 @@ class _Constant:
 
 def application(body: bytes) -> Any:
     """What the server takes for an application: it has a lane, and is never called."""
-    lane = Lane(Edge(Cors(("*",)), Metrics()), SystemClock())
+    lane = Lane(Edge(Cors(("*",)), Metrics()), SystemClock(), remembered_bytes=1 << 20)
     lane.add("GET", "/api/v1/can", _Constant(body))  # type: ignore[arg-type]
 
     async def call(_scope: object, _receive: object, _send: object) -> None:

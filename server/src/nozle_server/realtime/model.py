@@ -22,10 +22,6 @@ class Channel:
     org_id: UUID
     customer: str | None
 
-    @property
-    def of_workspace(self) -> bool:
-        return self.customer is None
-
 
 @dataclass(frozen=True, slots=True)
 class Position:

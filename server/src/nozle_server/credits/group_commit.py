@@ -213,6 +213,7 @@ class GroupCommit:
             async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
                 books = await self._books.find(connection, queue.org_id, chosen)
                 decided = _decide(chosen, books, systems.test_now)
+                await connection.replan(len(chosen))
                 written = await self._write(connection, queue, systems, decided)
         except Exception as fault:  # noqa: BLE001  # everyone who waits is told
             accounts = dict.fromkeys(request.account for request in chosen)

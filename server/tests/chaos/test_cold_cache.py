@@ -137,15 +137,23 @@ async def test_c08_who_cannot_ask_the_database_says_so_and_allows_nobody(
     assert (await client.get(_can("known"), at=cut_off.url))["allowed"]
     gate.silence(APPLICATION)
     began = time.monotonic()
-    last_told = 0.0
-    while (passed := time.monotonic() - began) < DEAF_PROCESS_S + 3:
-        for customer in ("known", "unknown"):
-            answer = await client.send("GET", _can(customer), at=cut_off.url)
-            if not is_try_again(answer):
-                assert (customer, answer.status) == ("known", 200)
-                last_told = passed
+    told_after: list[float] = []
+
+    async def ask(customer: str) -> None:
+        passed = time.monotonic() - began
+        answer = await client.send("GET", _can(customer), at=cut_off.url)
+        if not is_try_again(answer):
+            assert (customer, answer.status) == ("known", 200)
+            told_after.append(passed)
+
+    # None waits for the one before it: who is not answered learns so after ten seconds only.
+    asking = []
+    while time.monotonic() - began < DEAF_PROCESS_S + 3:
+        asking += [asyncio.create_task(ask(customer)) for customer in ("known", "unknown")]
         await asyncio.sleep(0.2)
-    assert last_told <= DEAF_PROCESS_S
+    await asyncio.gather(*asking)
+    print(f"asked {len(asking)} times, answered {len(told_after)} times, last after {max(told_after):.1f} s")
+    assert max(told_after) <= DEAF_PROCESS_S
     await _set_limit(client, "known", 77, at=installation.urls[0])
     gate.speak()
     began = time.monotonic()

@@ -23,6 +23,7 @@ from chaos.rights import Moods, look, shows
 from chaos.scale import is_large, scaled
 from chaos.views import DEAF_PROCESS_S, Book, Lags, look_once, until_all_know, watching
 from nozle_server.infra.change_bus import CHANNEL
+from nozle_server.infra.wake_ups import RECONNECT_S
 
 LISTENER = f"nozle-server {CHANNEL}"
 DEAF_FOR_S = 60 if is_large() else 9
@@ -49,10 +50,25 @@ async def deaf(installation: Installation, gate: Gate) -> AsyncIterator[Server]:
 async def _change_for(seconds: float, moods: Moods, book: Book, urls: list[str]) -> None:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        async with book.deed(at=moods.rng.choice(urls)) as deed:
-            await moods.change(deed.at)
-            deed.makes(*moods.truth)
+        await _change(moods, book, urls)
         await asyncio.sleep(moods.rng.uniform(0, 0.3))
+
+
+async def _change(moods: Moods, book: Book, urls: list[str]) -> None:
+    async with book.deed(at=moods.rng.choice(urls)) as deed:
+        await moods.change(deed.at)
+        deed.makes(*moods.truth)
+
+
+async def _change_and_have_all_know(client: Client, moods: Moods, book: Book, urls: list[str]) -> None:
+    """Something that can be seen, and then nothing for a while: who has missed it would believe what was before until something
+    else happens, and is found out here. A view is only as late as it was when it was last asked for."""
+    before = book.now
+    while book.now == before:
+        await _change(moods, book, urls)
+    await asyncio.gather(
+        *(until_all_know(book, client, [url], look, within_s=AT_MOST_S) for url in urls),
+    )
 
 
 @asynccontextmanager
@@ -98,7 +114,8 @@ async def test_c04_the_listeners_connection_is_killed_again_and_again(
             await session.fetch(
                 "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", LISTENER
             )
-            await _change_for(rng.uniform(0, 1), moods, book, urls)
+            await asyncio.sleep(rng.uniform(0, 1.2 * RECONNECT_S))
+            await _change_and_have_all_know(client, moods, book, urls)
     _check(book.lags(urls))
 
 
@@ -230,6 +247,7 @@ async def test_c07_a_listener_that_never_reads_and_a_full_queue_of_notifications
             await asyncio.sleep(0.05)
         assert float(usage) > 0.9, "the queue was not filled, or nobody is told"
         await _change_for(20 if is_large() else 3, moods, book, urls)
+        await _change_and_have_all_know(client, moods, book, urls)
         stop.set()
         await asyncio.gather(filling, *deducting)
     print(f"{answered} deductions, the slowest in {slowest:.2f} s")

@@ -14,15 +14,25 @@ from nozle_server.entitlements.snapshot_store import read_customer, read_organiz
 from nozle_server.entitlements.snapshots import Snapshots
 from nozle_server.infra.change_bus import Change
 
-# Table, the columns that `can()` reads (none: all of them), and the merchant's id of whom a row concerns (none: everybody).
+# Table, the columns that `can()` and the overview of all that it says read (none: all of them), and the merchant's id of whom
+# a row concerns (none: everybody).
 _READ: Sequence[tuple[str, Sequence[str], str | None]] = (
     ("organizations", ("test_now", "margin_enforcement", "min_margin_percent"), None),
-    ("features", ("code", "metric_id", "privileges", "deleted_at"), None),
+    ("features", ("code", "name", "metric_id", "privileges", "deleted_at"), None),
     (
         "billable_metrics",
-        ("code", "aggregation_type", "recurring", "rounding_function", "rounding_precision", "deleted_at"),
+        (
+            "code",
+            "name",
+            "aggregation_type",
+            "recurring",
+            "rounding_function",
+            "rounding_precision",
+            "deleted_at",
+        ),
         None,
     ),
+    ("plans", ("code",), None),
     ("plan_entitlements", (), None),
     ("cost_models", (), None),
     (
@@ -49,6 +59,7 @@ _READ: Sequence[tuple[str, Sequence[str], str | None]] = (
             "current_period_start",
             "current_period_end",
             "previous_subscription_id",
+            "trial_ends_at",
         ),
         "(select c.external_id from customers c where c.org_id = r.org_id and c.id = r.customer_id)",
     ),

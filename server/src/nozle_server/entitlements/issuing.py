@@ -8,7 +8,7 @@ from uuid import UUID
 
 from nozle_server.core.ids import new_id, to_text
 from nozle_server.entitlements import signing
-from nozle_server.entitlements.deciding_all import decide_all, read_all
+from nozle_server.entitlements.deciding_all import decide_all
 from nozle_server.entitlements.economics import Economics
 from nozle_server.entitlements.overview import CustomerEntitlements, FeatureEntitlement, without_margin
 from nozle_server.entitlements.policy import Mode
@@ -23,6 +23,7 @@ from nozle_server.entitlements.signed_snapshot import (
     SubscriptionClaims,
     mint,
 )
+from nozle_server.entitlements.snapshot_store import read_customer, read_organization
 from nozle_server.infra.change_bus import ChangeBus
 from nozle_server.infra.database import Tx
 
@@ -80,10 +81,9 @@ async def issue_snapshot(
         now=now,
         real_now=real_now,
     )
-    everything = await read_all(tx, org_id, wanted.customer)
-    found = await decide_all(
-        everything, economics.within(tx, as_of_now=True), with_costs=False, real_now=real_now
-    )
+    # Read here and not taken from the cache: what is signed is trusted for long, and may not begin with what is old.
+    held = await read_customer(tx, await read_organization(tx, org_id), wanted.customer)
+    found = await decide_all(held, economics.within(tx, as_of_now=True), with_costs=False, real_now=real_now)
     policies = {
         code: _on_stale(policy, renewal.promised.get(code)) for code, policy in wanted.on_stale.items()
     }
@@ -138,8 +138,8 @@ def _claims(
         remaining=decision.remaining,
         overage=decision.overage,
         privileges=dict(sorted(right.privileges.items())),
-        subscription_id=one.holder.subscription.external_id,
-        plan_code=one.holder.plan_code,
+        subscription_id=one.holder.subscription.external_id if one.holder else None,
+        plan_code=one.holder.plan_code if one.holder else None,
         valid_until=min((at for at in ends if at is not None), default=None),
         on_stale=policy,
     )

@@ -1,15 +1,18 @@
-"""All that a customer may use: what is told of each feature beside its decision, and until when time leaves it alone.
+"""All that a customer may use: which features those are, what is told of each beside its decision, and until when time
+leaves it alone.
 
-Pure. Which features those are, `overview_store.py` reads; how each is decided, `can()` says.
+Pure, and made of the very snapshot that `can()` decides from. How each is decided, `can()` says.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from nozle_server.core.periods import Interval
 from nozle_server.entitlements.model import Decision, FeatureType
+from nozle_server.entitlements.queries import privileges_of
+from nozle_server.entitlements.snapshot import CustomerSnapshot, OrganizationSnapshot, SubscriptionSnapshot
 from nozle_server.subscriptions.model import Status, Subscription
 
 
@@ -39,11 +42,12 @@ class Holder:
 @dataclass(frozen=True, slots=True)
 class FeatureEntitlement:
     """One feature of a customer's: the decision, the right and the subscription that it comes from, and the instant at which
-    time alone may change it (None: never)."""
+    time alone may change it (None: never). `holder` None: of several subscriptions one has to be named, and the right has no
+    privileges until then."""
 
     right: Right
     decision: Decision
-    holder: Holder
+    holder: Holder | None
     valid_until: datetime | None
 
 
@@ -57,6 +61,35 @@ class CustomerEntitlements:
     features: tuple[FeatureEntitlement, ...]
     unlisted: Decision
     valid_until: datetime | None
+
+
+def holders_of(snapshot: CustomerSnapshot, subscription: str | None = None) -> tuple[Holder, ...]:
+    """The customer's subscriptions that run or will, the latest first, as `can()` looks at them; `subscription` narrows to
+    one, by its external id."""
+    return tuple(
+        Holder(
+            one.subscription,
+            one.plan_code,
+            one.version.usage_interval,
+            {right.code: right for right in _rights(snapshot.organization, one)},
+        )
+        for one in snapshot.subscriptions
+        if one.subscription.status in (Status.ACTIVE, Status.PENDING)
+        and subscription in (None, one.subscription.external_id)
+    )
+
+
+def _rights(organization: OrganizationSnapshot, one: SubscriptionSnapshot) -> Iterator[Right]:
+    for code, feature in organization.features.items():
+        privileges = privileges_of(organization, one, feature.id)
+        if privileges is not None:
+            kind = FeatureType.BOOLEAN if feature.metric_id is None else FeatureType.METERED
+            yield Right(code, feature.name, kind, privileges)
+    for metric_id in {charge.metric_id for charge in one.version.charges}:
+        metric = organization.metrics[metric_id]
+        # A feature's code comes before a metric's (contract Decision 6).
+        if metric.code not in organization.features and organization.metric_ids.get(metric.code) == metric_id:
+            yield Right(metric.code, metric.name, FeatureType.METRIC, {})
 
 
 def codes_of(holders: Iterable[Holder], now: datetime) -> list[str]:

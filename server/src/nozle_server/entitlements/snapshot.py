@@ -20,6 +20,7 @@ class FeatureFacts:
 
     id: UUID
     metric_id: UUID | None
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class MetricFacts:
     """How a metric counts, and the cost models for it. `recurring`: its quantity has no periods."""
 
     id: UUID
+    code: str
+    name: str
     aggregation: str
     recurring: bool
     rounding: tuple[str | None, int | None]
@@ -64,7 +67,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSnapshot:
-    """A subscription with its version of the plan, its own rights by feature, and its counters.
+    """A subscription with the code and its version of the plan, its own rights by feature, and its counters.
 
     `counters` are (start of period, units) by metric, in order of time, from the period that the last billing run opened
     on: the one that runs by the clock may be a later one. `lasting` is the quantity of metrics that have no periods, which
@@ -72,6 +75,7 @@ class SubscriptionSnapshot:
     """
 
     subscription: Subscription
+    plan_code: str
     version: PlanVersion
     overrides: Mapping[UUID, Override]
     counters: Mapping[UUID, tuple[tuple[datetime, Decimal], ...]]

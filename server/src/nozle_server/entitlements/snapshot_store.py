@@ -1,5 +1,6 @@
 """The SQL of snapshots: one round trip for an organization, one for a customer."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,10 +32,10 @@ _NOTHING: Mapping[Any, Any] = {}
 
 _ORGANIZATION = f"""
 select o.test_now, o.margin_enforcement, o.min_margin_percent,
-    (select coalesce(jsonb_agg(jsonb_build_array(f.code, f.id, f.metric_id)), '[]')
+    (select coalesce(jsonb_agg(jsonb_build_array(f.code, f.id, f.metric_id, f.name)), '[]')
         from features f where f.org_id = o.id and f.deleted_at is null) as features,
-    (select coalesce(jsonb_agg(jsonb_build_array(m.id, m.code, m.deleted_at is null, m.aggregation_type, m.recurring,
-            m.rounding_function, m.rounding_precision)), '[]')
+    (select coalesce(jsonb_agg(jsonb_build_array(m.id, m.code, m.name, m.deleted_at is null, m.aggregation_type,
+            m.recurring, m.rounding_function, m.rounding_precision)), '[]')
         from billable_metrics m where m.org_id = o.id) as metrics,
     (select coalesce(jsonb_agg(jsonb_build_array(e.plan_id, e.feature_id, e.privileges)), '[]')
         from plan_entitlements e where e.org_id = o.id) as entitlements,
@@ -45,12 +46,13 @@ from organizations o where o.id = $1
 
 _SUBSCRIPTION = ", ".join(f"s.{name}" for name in subscriptions_store.COLUMNS.split(", "))
 _CUSTOMER = f"""
-select c.id as found_customer_id, {_SUBSCRIPTION}, counted.metrics, counted.starts, counted.units,
+select c.id as found_customer_id, {_SUBSCRIPTION}, p.code as plan_code, counted.metrics, counted.starts, counted.units,
     (select jsonb_object_agg(own.feature_id, jsonb_build_array(own.removed, own.privileges))
         from subscription_entitlements own where own.org_id = s.org_id and own.subscription_id = s.id) as overrides,
     {policy_store.OF_CUSTOMER} as policies
 from customers c
 left join subscriptions s on s.org_id = c.org_id and s.customer_id = c.id
+left join plans p on p.org_id = s.org_id and p.id = s.plan_id
 left join lateral (
     select array_agg(u.metric_id order by u.period_start) as metrics,
         array_agg(u.period_start order by u.period_start) as starts,
@@ -72,9 +74,15 @@ async def read_organization(tx: Tx, org_id: UUID) -> OrganizationSnapshot:
         models[model.metric_code].append(model)
     metrics = {
         UUID(metric_id): MetricFacts(
-            UUID(metric_id), aggregation, recurring, (function, precision), tuple(models.get(code, ()))
+            UUID(metric_id),
+            code,
+            name,
+            aggregation,
+            recurring,
+            (function, precision),
+            tuple(models.get(code, ())),
         )
-        for metric_id, code, _, aggregation, recurring, function, precision in row["metrics"]
+        for metric_id, code, name, _, aggregation, recurring, function, precision in row["metrics"]
     }
     entitlements: defaultdict[UUID, dict[UUID, Mapping[str, Any]]] = defaultdict(dict)
     for plan_id, feature_id, privileges in row["entitlements"]:
@@ -85,10 +93,10 @@ async def read_organization(tx: Tx, org_id: UUID) -> OrganizationSnapshot:
         margin_enforcement=row["margin_enforcement"],
         min_margin_percent=row["min_margin_percent"],
         features={
-            code: FeatureFacts(UUID(one), UUID(metric) if metric else None)
-            for code, one, metric in row["features"]
+            code: FeatureFacts(UUID(one), UUID(metric) if metric else None, name)
+            for code, one, metric, name in row["features"]
         },
-        metric_ids={code: UUID(one) for one, code, live, *_ in row["metrics"] if live},
+        metric_ids={code: UUID(one) for one, code, _, live, *_ in row["metrics"] if live},
         metrics=metrics,
         entitlements=dict(entitlements),
         policies=policy_store.shared_from(row["policies"]),
@@ -128,6 +136,7 @@ def _subscription(row: asyncpg.Record, version: PlanVersion) -> SubscriptionSnap
     }
     return SubscriptionSnapshot(
         subscriptions_store.from_row(row),
+        sys.intern(row["plan_code"]),  # of all customers on the plan, one text
         version,
         overrides or _NOTHING,
         counters or _NOTHING,

@@ -4,12 +4,12 @@ from typing import Any
 
 import msgspec
 
-from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Scope
+from nozle_server.api.endpoint import SEED, Call, CustomerData, Endpoint, Example, Mount, Scope
 from nozle_server.api.entity_tags import tagged
 from nozle_server.api.routes.entitlements import decision_json
 from nozle_server.api.shapes import ANY_OBJECT, BOOLEAN, INSTANT, NUMBER, STRING, array, optional, shape
 from nozle_server.core.text import parse_id
-from nozle_server.entitlements.deciding_all import decide_all, read_all
+from nozle_server.entitlements.deciding_all import decide_all
 from nozle_server.entitlements.overview import (
     CustomerEntitlements,
     FeatureEntitlement,
@@ -27,11 +27,13 @@ async def index(call: Call) -> object:
     query: EntitlementsQuery = call.query
     may_see_margin = call.principal.may_see_margin
     customer = parse_id(query.customer_id, "customer_id")
-    # Given back before the decisions, which may have to read more: who holds a connection waits for no other.
-    async with call.services.database.snapshot() as tx:
-        everything = await read_all(tx, call.org_id, customer, query.subscription_id)
     found = await decide_all(
-        everything, call.services.economics, with_costs=may_see_margin, real_now=call.received_at
+        await call.services.snapshots.get(call.org_id, customer),
+        call.services.economics,
+        with_costs=may_see_margin,
+        real_now=call.received_at,
+        subscription=query.subscription_id,
+        must_choose=call.mount is Mount.ENGINE,
     )
     return tagged(call, _entitlements_json(found, may_see_margin=may_see_margin))
 
@@ -60,15 +62,16 @@ def _subscription_json(holder: Holder) -> dict[str, object]:
 
 def _feature_json(one: FeatureEntitlement, *, may_see_margin: bool) -> dict[str, object]:
     right = one.right if may_see_margin else without_margin(one.right)
+    holder = one.holder
     return {
         "feature": right.code,
         "name": right.name,
         "type": right.type,
         **decision_json(one.decision, may_see_margin=may_see_margin, with_instant=False),
         "privileges": dict(sorted(right.privileges.items())),
-        "subscription_id": one.holder.subscription.external_id,
-        "subscription_status": one.holder.subscription.status,
-        "plan_code": one.holder.plan_code,
+        "subscription_id": None if holder is None else holder.subscription.external_id,
+        "subscription_status": None if holder is None else holder.subscription.status,
+        "plan_code": None if holder is None else holder.plan_code,
         "valid_until": one.valid_until,
     }
 
@@ -103,11 +106,13 @@ ENDPOINTS = (
         summary="All of a customer's features",
         description=(
             "What `can` says of every feature of the customer's plans and its own overrides, and of the metrics that its plans"
-            " price, by code; `unlisted` is what it says of any other code. `type` is boolean, metered or metric. `valid_until`"
-            " is the instant at which time alone may change the answer: a subscription begins or ends, a period ends; null:"
-            " never. An unknown customer has none, with a 200, as `can` denies it. The answer carries a strong `ETag`: the same"
-            " for the same content wherever it is asked; with it in `If-None-Match` the answer is a 304 without a body. Cost,"
-            " revenue and margin are null for publishable keys unless the organization shows them."
+            " price, by code; `unlisted` is what it says of any other code. Under /engine one of several subscriptions has to"
+            " be named, else every `reason` is `subscription_required`, without `subscription_id`, `plan_code` and privileges."
+            " `type` is boolean, metered or metric. `valid_until` is the instant at which time alone may change the answer: a"
+            " subscription begins or ends, a period ends; null: never. An unknown customer has none, with a 200, as `can`"
+            " denies it. The answer carries a strong `ETag`: the same for the same content wherever it is asked; with it in"
+            " `If-None-Match` the answer is a 304 without a body. Cost, revenue and margin are null for publishable keys unless"
+            " the organization shows them."
         ),
         tag="Entitlements",
         query=EntitlementsQuery,
@@ -130,9 +135,9 @@ ENDPOINTS = (
                     revenue_per_use_cents=optional(NUMBER),
                     margin_per_use_cents=optional(NUMBER),
                     privileges=ANY_OBJECT,
-                    subscription_id=STRING,
-                    subscription_status=STRING,
-                    plan_code=STRING,
+                    subscription_id=optional(STRING),
+                    subscription_status=optional(STRING),
+                    plan_code=optional(STRING),
                     valid_until=optional(INSTANT),
                 )
             ),

@@ -257,6 +257,7 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
         services.bus.on_news(partial(_react, services))
         await _in_background(stack, services.bus.run())
         await _until_heard(services.bus.lease)
+        await _in_background(stack, services.keys.keep_fresh())
         await _in_background(stack, services.realtime.run())
         if jobs:
             await _in_background(stack, queue.run())

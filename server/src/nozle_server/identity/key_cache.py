@@ -2,14 +2,20 @@
 
 An answer, also "unknown", is kept for one second counted from before the query was sent: a revoked key is
 dead everywhere within that second, with or without the change bus. Keys are cached by hash, never as text.
+
+Keys in use are looked up again before their second is over, all of them in one query, so that nobody has to wait for it.
+Nothing else changes: what could not be looked up in time lapses.
 """
 
 import asyncio
 import hmac
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
+
+import structlog
 
 from nozle_server.core.standing import Standing
 from nozle_server.identity import store
@@ -22,6 +28,14 @@ T = TypeVar("T")
 TTL_S = 1.0
 MAX_ENTRIES = 10_000
 MAX_KEY_LENGTH = 200
+
+RENEWED_EVERY_S = TTL_S / 2
+IN_USE_S = 10.0
+"""How long after it was last asked for a key is looked up by itself. Answers given again (`api/recall.py`) do not ask."""
+MAX_RENEWED = 256
+"""Of those last asked for; the others are looked up when they are asked for."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,9 @@ class KeyCache:
         self._loading: dict[bytes, tuple[float, asyncio.Task[Principal | None]]] = {}
         self._last_known: dict[bytes, Principal] = {}
         self._generation = 0
+        # When keys that speak for somebody were last asked for, the latest at the end.
+        self._in_use: OrderedDict[bytes, float] = OrderedDict()
+        self._wanted = asyncio.Event()
 
     async def find(self, key_text: str) -> Principal | None:
         """Whom the key speaks for; None for a key that is unknown, revoked, or carries another kind's prefix.
@@ -51,12 +68,16 @@ class KeyCache:
         if not _looks_like_key(key_text):
             return None
         digest = hash_secret(key_text)
+        now = self._monotonic()
         answer = self._known.get(digest) or self._unknown.get(digest)
-        if answer is not None and answer.standing.until > self._monotonic():
+        if answer is not None and answer.standing.until > now:
             principal = answer.principal
         else:
-            principal = await self._load_once(digest)
-        return principal if principal is not None and _prefix_fits(key_text, principal) else None
+            principal = await self._load_once(digest, now)
+        if principal is None or not _prefix_fits(key_text, principal):
+            return None
+        self._note_use(digest, now)
+        return principal
 
     def standing_of(self, key_text: str, principal: Principal) -> Standing | None:
         """Stands while the key is known to speak for this principal, with these rights; moved on when it is looked up again.
@@ -80,8 +101,46 @@ class KeyCache:
         self._unknown.clear()
         self._loading.clear()
 
-    async def _load_once(self, digest: bytes) -> Principal | None:
-        now = self._monotonic()
+    async def keep_fresh(self) -> None:
+        """Look up keys in use again before they lapse, until cancelled. Rests while none is."""
+        failing = False
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(RENEWED_EVERY_S)
+            try:
+                await self.renew()
+            except Exception as fault:  # noqa: BLE001  # whatever it is, the keys lapse and are looked up by who asks
+                if not failing:
+                    log.warning("keys_not_renewed", error=repr(fault))
+                failing = True
+            else:
+                failing = False
+
+    async def renew(self) -> None:
+        """Look up the keys in use, in one query. Unavailable when the database cannot be asked."""
+        started, generation = self._monotonic(), self._generation
+        while self._in_use and next(iter(self._in_use.values())) + IN_USE_S <= started:
+            self._in_use.popitem(last=False)
+        asked = [digest for digest in self._in_use if digest in self._known]
+        if not self._in_use:
+            self._wanted.clear()
+        if not asked:
+            return
+        async with self._database.reserve.connection() as connection:
+            found = await store.find_principals(connection, asked)
+        if generation != self._generation:
+            return
+        for digest in asked:
+            self._remember(digest, found.get(digest), started + TTL_S)
+
+    def _note_use(self, digest: bytes, now: float) -> None:
+        self._in_use[digest] = now
+        self._in_use.move_to_end(digest)
+        if len(self._in_use) > MAX_RENEWED:
+            self._in_use.popitem(last=False)
+        self._wanted.set()
+
+    async def _load_once(self, digest: bytes, now: float) -> Principal | None:
         loading = self._loading.get(digest)
         if loading is None or loading[0] + TTL_S <= now:
             loading = (now, asyncio.create_task(self._load(digest, now)))
@@ -103,6 +162,9 @@ class KeyCache:
         return principal
 
     def _remember(self, digest: bytes, principal: Principal | None, until: float) -> None:
+        before = self._known.get(digest) or self._unknown.get(digest)
+        if before is not None and before.standing.until > until:
+            return  # somebody began later and was quicker
         before = self._known.get(digest)
         if before is not None and before.principal == principal:
             before.standing.until = until

@@ -3,7 +3,7 @@
 Keys and tokens are looked up by the SHA-256 of what the caller sent; the text itself is never stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -18,6 +18,12 @@ _ORGANIZATION = """
     net_payment_term, invoice_grace_period, finalize_zero_invoices, document_number_prefix, details
 """
 _KEY = "id, org_id, kind, hint, name, created_at, revoked_at"
+# Of keys that are alive.
+_PRINCIPAL = """
+    select k.key_hash, k.org_id, k.id, k.kind, o.mode, o.publishable_key_access, o.show_margin_to_publishable_keys
+    from api_keys k join organizations o on o.id = k.org_id
+    where k.revoked_at is null
+"""
 
 # The settings an organization may change; also the only column names that reach the UPDATE below.
 SETTINGS = frozenset(
@@ -129,18 +135,18 @@ async def revoke_key(tx: Tx, org_id: UUID, key_id: UUID, now: datetime) -> ApiKe
 
 async def find_principal(connection: Tx, key_hash: bytes) -> tuple[bytes, Principal] | None:
     """Whom a live key speaks for, with the hash as it is stored."""
-    row = await connection.fetchrow(
-        """
-        select k.key_hash, k.org_id, k.id, k.kind, o.mode, o.publishable_key_access,
-            o.show_margin_to_publishable_keys
-        from api_keys k join organizations o on o.id = k.org_id
-        where k.key_hash = $1 and k.revoked_at is null
-        """,
-        key_hash,
-    )
-    if row is None:
-        return None
-    return row["key_hash"], Principal(
+    row = await connection.fetchrow(f"{_PRINCIPAL} and k.key_hash = $1", key_hash)
+    return None if row is None else (row["key_hash"], _principal_from_row(row))
+
+
+async def find_principals(connection: Tx, key_hashes: Collection[bytes]) -> dict[bytes, Principal]:
+    """Whom these live keys speak for, by hash, in one statement; nothing of those that are not alive."""
+    rows = await connection.fetch(f"{_PRINCIPAL} and k.key_hash = any($1::bytea[])", list(key_hashes))
+    return {row["key_hash"]: _principal_from_row(row) for row in rows}
+
+
+def _principal_from_row(row: asyncpg.Record) -> Principal:
+    return Principal(
         org_id=row["org_id"],
         key_id=row["id"],
         kind=KeyKind(row["kind"]),

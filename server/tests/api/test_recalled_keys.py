@@ -1,4 +1,4 @@
-"""Answers are given again for as long as their key is good, and a key that is looked up by itself is good no longer than any."""
+"""Answers are given again for as long as their key is good; one that is looked up by itself is good no longer than any."""
 
 import asyncio
 import io

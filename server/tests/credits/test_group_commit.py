@@ -13,6 +13,9 @@ import asyncpg
 import pytest
 
 from deductions import take
+from nozle_server.api.app import build_app
+from nozle_server.bootstrap import Settings, build_services
+from nozle_server.core.clock import SystemClock
 from nozle_server.core.errors import Conflict, NotFound, RuleBroken, Unavailable
 from nozle_server.credits import entry_writes
 from nozle_server.credits.book import Book
@@ -20,7 +23,7 @@ from nozle_server.credits.group_commit import GroupCommit
 from nozle_server.credits.model import Deduction
 from nozle_server.credits.spending import Spending, deduct
 from nozle_server.infra.database import Database, Tx
-from world import World, audit
+from world import Client, World, audit, open_world
 
 pytestmark = pytest.mark.database
 
@@ -426,10 +429,12 @@ async def test_a_deduction_alone_writes_what_one_of_a_batch_writes(
     await audit(world)
 
 
-async def test_a_young_ledger_is_not_read_from_end_to_end_for_each_entry(world: World) -> None:
+async def test_a_young_ledger_is_not_read_from_end_to_end_for_each_entry(fresh_database: Database) -> None:
     """A plan made while the tables were almost empty reads them all, and stays with its connection: also that of a foreign
     key's check, which runs for every row written."""
     entries = 2_000
+    services = build_services(fresh_database, Settings(), SystemClock())
+    world = await open_world(Client(build_app(services)), services)
     await with_credits(world, entries)
     database = await Database.connect(world.database.url, connections=1, generic_plans=True)
     group = GroupCommit(database, world.services.bus)

@@ -176,7 +176,7 @@ class Rows:
             last_sequence=book.last_sequence,
             version=self.account.version + 1,
         )
-        book.saved()
+        book.sent()
 
     def spendable(self, entity: str | None, now: datetime) -> list[Grant]:
         """What an entity may spend, in order, by the rules as they are written down (Decision 14, `pool_policy`)."""

@@ -12,16 +12,14 @@ from typing import Any
 from nozle_server.core.errors import NozleError, Unavailable
 from nozle_server.credits import book_store, system_store
 from nozle_server.credits.book import Book
+from nozle_server.credits.group_queue import Queue, give_up, refuse
 from nozle_server.credits.group_request import (
     DEADLINE_S,
     MAX_BATCH,
     AccountKey,
     Answer,
-    Queue,
     Request,
     as_refusal,
-    give_up,
-    refuse,
 )
 from nozle_server.credits.kept_books import KeptBooks
 from nozle_server.credits.system_store import Systems

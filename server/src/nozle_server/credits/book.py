@@ -307,11 +307,13 @@ class Book:
                 self.changes.rule = self.rule
                 self.changes.facts.append(fact)
 
-    def saved(self) -> None:
-        """What was decided has been written: the copy is the account again."""
+    def sent(self) -> Changes:
+        """What was decided, which is being written from now on; the book goes on as if it were, towards the next version of
+        the account. Whoever hears that it was not throws the book away, and what was decided over it since."""
+        changes, self.changes = self.changes, Changes()
         self.version += 1
-        self.changes = Changes()
         self._seen = self.available()
+        return changes
 
     def _append(
         self,

@@ -14,7 +14,7 @@ from nozle_server.core.errors import Unavailable
 from nozle_server.credits.book import Book
 from nozle_server.credits.book_rows import ACCOUNT_OF_A, LEVELS, PARTS, book_from_row
 from nozle_server.credits.book_writes import insert_grants, write_rest
-from nozle_server.credits.entry_writes import write_entries
+from nozle_server.credits.entry_writes import prepare, write
 from nozle_server.credits.events import publications
 from nozle_server.credits.model import AccountKind
 from nozle_server.infra.change_bus import ChangeBus
@@ -183,11 +183,11 @@ async def save(tx: Tx, bus: ChangeBus, books: Sequence[Book]) -> None:
         book.look()
         await insert_grants(tx, book)
     org_id = changed[0].account.org_id
-    written = await write_entries(tx, bus.origin, org_id, changed, ())
+    written = await write(tx, prepare(bus.origin, org_id, changed, ()))
     if len(written) != len(changed):
         raise TakenMeanwhile
-    await write_rest(tx, bus.origin, changed)
-    for book in changed:
-        for publication in publications(book):
+    saved = [(book.account, book.sent()) for book in changed]
+    await write_rest(tx, bus.origin, saved)
+    for account, changes in saved:
+        for publication in publications(account, changes):
             tell_after_commit(tx, publication)
-        book.saved()

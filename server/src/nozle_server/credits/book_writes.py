@@ -1,12 +1,12 @@
 """What a book's account needs written besides its entries: grants made, holds, receivables, the use of budgets, its rule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from nozle_server.credits.book import Book, Changes
 from nozle_server.credits.events import publications
-from nozle_server.credits.model import Hold
+from nozle_server.credits.model import Account, Hold
 from nozle_server.credits.watching import TopUpRule
 from nozle_server.infra import due
 from nozle_server.infra.change_bus import write_publications
@@ -18,11 +18,11 @@ RELEASE_HOLDS = "release_holds"
 _HOLDS_DUE_EVERY = timedelta(seconds=1)
 
 
-async def write_rest(tx: Tx, origin: UUID, books: Sequence[Book]) -> None:
+async def write_rest(tx: Tx, origin: UUID, changed: Iterable[tuple[Account, Changes]]) -> None:
     """Write what is not entries, of accounts that `tx` holds: holds, receivables, the use of budgets, what a top-up rule
     wished for, and the facts about that."""
-    for book in books:
-        changes, org_id, account_id = book.changes, book.account.org_id, book.account.id
+    for account, changes in changed:
+        org_id, account_id = account.org_id, account.id
         if changes.held:
             await _insert_holds(tx, org_id, account_id, changes.held)
         if changes.ended:
@@ -41,21 +41,22 @@ async def write_rest(tx: Tx, origin: UUID, books: Sequence[Book]) -> None:
         if changes.used:
             await _use_budgets(tx, org_id, changes)
         if changes.rule is not None:
-            await write_rule(tx, book, changes.rule)
+            await write_rule(tx, account, changes.rule)
         if changes.facts:
             told = {fact.id for fact in changes.facts}
-            await write_publications(tx, origin, [one for one in publications(book) if one.id in told])
+            news = [one for one in publications(account, changes) if one.id in told]
+            await write_publications(tx, origin, news)
 
 
-async def write_rule(tx: Tx, book: Book, rule: TopUpRule) -> None:
+async def write_rule(tx: Tx, account: Account, rule: TopUpRule) -> None:
     """Keep what has become of an account's top-up rule."""
     await tx.execute(
         """
         update credit_top_up_rules set status = $3, wish_id = $4, wished_at = $5, month_start = $6, wished_in_month = $7
         where org_id = $1 and account_id = $2
         """,
-        book.account.org_id,
-        book.account.id,
+        account.org_id,
+        account.id,
         rule.status,
         rule.wish_id,
         rule.wished_at,

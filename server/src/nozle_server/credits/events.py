@@ -1,7 +1,7 @@
 """What is announced of an account: each entry as a fact with the entry's id, and what was noticed meanwhile."""
 
-from nozle_server.credits.book import Book
-from nozle_server.credits.model import EntryType
+from nozle_server.credits.book import Changes
+from nozle_server.credits.model import Account, EntryType
 from nozle_server.infra.change_bus import Change, Publication
 
 ANNOUNCED = {
@@ -18,9 +18,8 @@ ANNOUNCED = {
 """The last part of the fact's kind; the first is the account's."""
 
 
-def publications(book: Book) -> list[Publication]:
-    """What the book's entries are announced as: each fact has the id of its entry."""
-    account = book.account
+def publications(account: Account, changes: Changes) -> list[Publication]:
+    """What an account's entries are announced as: each fact has the id of its entry."""
     subject = str(account.customer_id)
     return [
         Publication(
@@ -32,8 +31,8 @@ def publications(book: Book) -> list[Publication]:
                 {"entry_id": entry.id, "amount": entry.amount, "balance_after": entry.balance_after},
             ),
         )
-        for entry in book.changes.entries
+        for entry in changes.entries
     ] + [
         Publication(fact.id, Change(account.org_id, fact.kind, subject, fact.payload))
-        for fact in book.changes.facts
+        for fact in changes.facts
     ]

@@ -1,8 +1,9 @@
 """Deductions and holds decided and written together: one transaction a batch, and one batch at a time an organization.
 
-Whoever asks while a batch is being committed goes into the next one. A batch decides in order of arrival over copies of
-the accounts (`Book`), kept from batch to batch, and writes everything in one statement that compares the versions of
-the accounts under their row locks (`entry_writes.write_entries`). Nobody is answered before that has committed.
+A batch decides in order of arrival over copies of the accounts (`Book`), kept from batch to batch, and writes everything in
+one statement that compares the versions of the accounts under their row locks (`entry_writes`). Nobody is answered before
+that has committed. Who asks meanwhile is decided at once, over the books as they will be then, and goes into the next batch;
+where the one before was not written, what was decided ahead of it is decided anew.
 
 An account that another process has changed meanwhile is loaded and decided anew in the next batch. One whose row
 somebody else holds, or whose key was used before, leaves the batch for a lane of its own: an ordinary transaction that
@@ -11,35 +12,31 @@ locks the row, waiting up to the lock timeout, while the others go on. See docs/
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from nozle_server.core.errors import NozleError, Unavailable
-from nozle_server.credits import book_writes, entry_writes, events, system_store
+from nozle_server.credits import book_writes, entry_writes, system_store
 from nozle_server.credits.account_lanes import AccountLanes
-from nozle_server.credits.book import Book
-from nozle_server.credits.entry_writes import Answered
+from nozle_server.credits.entry_writes import Statement
+from nozle_server.credits.group_batch import Batch, accounts_of
+from nozle_server.credits.group_queue import Queue, give_up, refuse
 from nozle_server.credits.group_request import (
     DEADLINE_S,
     MAX_BATCH,
     AccountKey,
     Answer,
-    Queue,
     Request,
     as_refusal,
-    give_up,
-    refuse,
 )
 from nozle_server.credits.kept_books import KeptBooks
 from nozle_server.credits.system_store import Systems
 from nozle_server.customers.queries import unknown_customer
 from nozle_server.infra import idempotency
-from nozle_server.infra.batch import batch
-from nozle_server.infra.change_bus import ChangeBus, Publication
+from nozle_server.infra.batch import batch as batched
+from nozle_server.infra.change_bus import ChangeBus
 from nozle_server.infra.database import Database, Tx, within_transaction
 from nozle_server.infra.idempotency import Claim
 
@@ -48,14 +45,6 @@ MAX_WAITING = 20_000
 KEPT_ORGANIZATIONS = 1_000
 ROUNDS = 2
 """Batches that an account is tried in before it goes a lane of its own."""
-
-
-@dataclass(slots=True)
-class _Decided:
-    """What a batch has decided over one account, to be told when it is written. No book: no account."""
-
-    book: Book | None
-    outcomes: list[tuple[Request, Answer | NozleError]] = field(default_factory=list)
 
 
 class GroupCommit:
@@ -137,7 +126,8 @@ class GroupCommit:
     def _enqueue(self, queue: Queue, request: Request) -> None:
         self._arrived += 1
         request.place = self._arrived
-        queue.waiting.append(request)
+        if not self._decide_ahead(queue, request):
+            queue.waiting.append(request)
         if not queue.working:
             queue.working = True
             self._start(self._work(queue))
@@ -150,16 +140,21 @@ class GroupCommit:
     async def _work(self, queue: Queue) -> None:
         """Batch after batch, until nothing waits."""
         try:
-            while queue.waiting:
-                remembered = queue.systems
-                systems = remembered or await self._load_systems(queue)
-                if systems is None:
-                    return
-                chosen = self._choose(queue, systems, sure=remembered is None)
-                if chosen:
-                    await self._commit(queue, systems, chosen)
+            while queue.ahead or queue.waiting:
+                batch, queue.ahead = queue.ahead, None
+                chosen: list[Request] = []
+                if not batch:
+                    remembered = queue.systems
+                    systems = remembered or await self._load_systems(queue)
+                    if systems is None:
+                        return
+                    chosen = self._choose(queue, systems, sure=remembered is None)
+                    batch = Batch(systems)
+                if batch or chosen:
+                    await self._commit(queue, batch, chosen)
         finally:
             queue.working = False
+            self._take_back(queue)
             give_up(queue.waiting)
 
     async def _load_systems(self, queue: Queue) -> Systems | None:
@@ -206,78 +201,100 @@ class GroupCommit:
                 self._lanes.open(queue, account, sorted(requests, key=lambda one: one.place))
         return chosen
 
-    async def _commit(self, queue: Queue, systems: Systems, chosen: Sequence[Request]) -> None:
-        """Decide and write one batch, and answer it."""
-        decided = None
+    async def _commit(self, queue: Queue, batch: Batch, chosen: Sequence[Request]) -> None:
+        """Decide what was `chosen`, write the batch, and answer it."""
+        sent = False
         try:
             async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
-                books = await self._books.find(connection, queue.org_id, chosen)
-                decided = _decide(chosen, books, systems.test_now)
-                await connection.replan(len(chosen))
-                written = await self._write(connection, queue, systems, decided)
+                await self._decide(connection, queue, batch, chosen)
+                await connection.replan(len(batch.requests))
+                statement = batch.send(self._bus.origin, queue.org_id)
+                sent = True
+                if not queue.waiting:
+                    queue.ahead = Batch(batch.systems)
+                written = set() if statement is None else await self._write(connection, batch, statement)
         except Exception as fault:  # noqa: BLE001  # everyone who waits is told
-            accounts = dict.fromkeys(request.account for request in chosen)
-            for account in accounts:
+            self._take_back(queue)
+            requests = list(dict.fromkeys((*chosen, *batch.requests)))
+            for account in accounts_of(requests):
                 self._books.drop(queue.org_id, account)
             queue.systems = None
-            undecided = decided is None and not isinstance(fault, NozleError | TimeoutError)
+            undecided = not sent and not isinstance(fault, NozleError | TimeoutError)
             if undecided or _rolled_back(fault):
                 # Nothing of it is there. One account at a time, so that what failed fails alone.
-                for account in accounts:
-                    mine = [each for each in chosen if each.account == account and not each.answered]
+                for account in accounts_of(requests):
+                    mine = [each for each in requests if each.account == account and not each.answered]
                     if mine:
                         self._lanes.open(queue, account, mine)
                 return
-            for request in chosen:
+            for request in requests:
                 request.resolve(as_refusal(fault))
         except BaseException:
-            for request in chosen:
+            for request in (*chosen, *batch.requests):
                 request.resolve(Unavailable("the server is stopping, try again"))
             raise
         else:
-            self._tell(queue, decided, written)
+            self._tell(queue, batch, written)
 
-    async def _write(
-        self, connection: Tx, queue: Queue, systems: Systems, decided: dict[AccountKey, _Decided]
-    ) -> set[UUID]:
+    async def _decide(self, connection: Tx, queue: Queue, batch: Batch, chosen: Sequence[Request]) -> None:
+        """Decide in order of arrival."""
+        if not chosen:
+            return
+        books = await self._books.find(connection, queue.org_id, chosen)
+        for request in chosen:
+            if request.account in books:
+                batch.decide(request, books[request.account])
+            else:
+                request.resolve(unknown_customer())
+
+    async def _write(self, connection: Tx, batch: Batch, statement: Statement) -> set[UUID]:
         """Write all that was decided; the ids of the accounts for which it is written, or still true."""
-        changed = [one.book for one in decided.values() if one.book and one.book.changes.entries]
-        seen = [one.book for one in decided.values() if one.book and not one.book.changes.entries]
-        if not changed and not seen:
-            return set()
-        for book in changed:
-            book.look()
-        answers = [
-            Answered(request.claim, one.book.account.id, answer.status, answer.body, request.received_at)
-            for one in decided.values()
-            for request, answer in one.outcomes
-            if one.book is not None and request.claim is not None and isinstance(answer, Answer)
-        ]
-
-        async def write() -> set[UUID]:
-            return await entry_writes.write_entries(
-                connection,
-                self._bus.origin,
-                queue.org_id,
-                changed,
-                answers,
-                seen=seen,
-                systems=systems,
-            )
-
-        if all(book.changes.plain for book in changed):
-            return await write()
-        async with within_transaction(connection), batch(connection):
-            written = await write()
-            held = [one for one in changed if one.account.id in written]
+        rest = batch.rest()
+        if not rest:
+            return await entry_writes.write(connection, statement)
+        async with within_transaction(connection), batched(connection):
+            written = await entry_writes.write(connection, statement)
+            held = [(account, changes) for account, changes in rest if account.id in written]
             await book_writes.write_rest(connection, self._bus.origin, held)
         return written
 
-    def _tell(self, queue: Queue, decided: dict[AccountKey, _Decided], written: set[UUID]) -> None:
+    def _decide_ahead(self, queue: Queue, request: Request) -> bool:
+        """Decide a request while the batch before it is being written, as what follows when all of that is; what is not is
+        taken back. False when it has to wait: for others before it, or for something to be loaded."""
+        batch = queue.ahead
+        if batch is None or queue.waiting or batch.full or request.also is not None:
+            return False
+        try:
+            request.route(batch.systems)
+        except NozleError:
+            return False  # its system may be a new one
+        account = request.account
+        if account in queue.lanes:
+            queue.lanes[account].append(request)
+            return True
+        book = self._books.get(queue.org_id, account, request.entity)
+        if book is None:
+            return False
+        try:
+            batch.decide(request, book)
+        except Exception:  # noqa: BLE001  # it fails again when it is its turn, and is told then
+            self._books.drop(queue.org_id, account)
+            queue.waiting.extend(batch.take_back(account))
+            return False
+        return True
+
+    def _take_back(self, queue: Queue) -> None:
+        """What was decided ahead is not true: it waits again, in front."""
+        batch, queue.ahead = queue.ahead, None
+        if batch is not None:
+            for account in batch.decided:
+                self._books.drop(queue.org_id, account)
+            queue.waiting.extendleft(sorted(batch.requests, key=lambda one: -one.place))
+
+    def _tell(self, queue: Queue, batch: Batch, written: set[UUID]) -> None:
         """Answer what is written; what is not goes into the next batch, in front."""
-        facts: list[Publication] = []
         again: list[Request] = []
-        for account, one in decided.items():
+        for account, one in batch.decided.items():
             if one.book is None:
                 for request, outcome in one.outcomes:
                     if request.claim is None or not isinstance(outcome, Answer):
@@ -288,37 +305,16 @@ class GroupCommit:
             elif one.book.account.id not in written:
                 self._books.drop(queue.org_id, account)
                 queue.systems = None  # or the clock was turned
-                again += [request for request, _ in one.outcomes]
+                for request in one.requests:
+                    request.rounds += 1
+                again += one.requests
+                if queue.ahead is not None:
+                    again += queue.ahead.take_back(account)
             else:
-                if one.book.changes.entries:
-                    facts += events.publications(one.book)
-                    one.book.saved()
                 for request, outcome in one.outcomes:
                     request.resolve(outcome)
-        self._database.committed(facts)
-        for request in reversed(again):
-            request.rounds += 1
-            queue.waiting.appendleft(request)
-
-
-def _decide(
-    chosen: Sequence[Request], books: dict[AccountKey, Book | None], test_now: datetime | None
-) -> dict[AccountKey, _Decided]:
-    """Decide in order of arrival."""
-    decided: dict[AccountKey, _Decided] = {}
-    for request in chosen:
-        if request.account not in books:
-            request.resolve(unknown_customer())
-            continue
-        book = books[request.account]
-        try:
-            outcome: Answer | NozleError = request.encode(
-                request.decide(book, test_now or request.received_at)
-            )
-        except NozleError as refusal:
-            outcome = refusal
-        decided.setdefault(request.account, _Decided(book)).outcomes.append((request, outcome))
-    return decided
+        self._database.committed(batch.publications(written))
+        queue.waiting.extendleft(reversed(again))
 
 
 def _rolled_back(fault: Exception) -> bool:

@@ -1,7 +1,6 @@
 """What is asked of the group commit, what it is answered, and how it waits."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -75,33 +74,6 @@ class Request:
             self.done.set_result(outcome)
         else:
             self.done.set_exception(outcome)
-
-
-@dataclass(slots=True)
-class Queue:
-    """What waits of one organization, and the credit systems it was last seen to have."""
-
-    org_id: UUID
-    waiting: deque[Request] = field(default_factory=deque)
-    lanes: dict[AccountKey, deque[Request]] = field(default_factory=dict)
-    systems: Systems | None = None
-    version: int | None = None
-    working: bool = False
-
-    @property
-    def idle(self) -> bool:
-        return not (self.waiting or self.lanes or self.working)
-
-
-def refuse(waiting: deque[Request], refusal: Exception) -> None:
-    """Tell all that wait, who then wait no longer: what was refused is not decided afterwards."""
-    while waiting:
-        waiting.popleft().resolve(refusal)
-
-
-def give_up(waiting: deque[Request]) -> None:
-    """For what should be impossible: nobody waits for ever."""
-    refuse(waiting, Unavailable("this could not be decided, try again"))
 
 
 def as_refusal(fault: Exception) -> Exception:

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from nozle_server.credits import book_store
 from nozle_server.credits.book import Book
-from nozle_server.credits.group_request import AccountKey, Queue, Request
+from nozle_server.credits.group_queue import Queue
+from nozle_server.credits.group_request import AccountKey, Request
 from nozle_server.credits.system_store import Systems
 from nozle_server.infra.database import Tx
 
@@ -34,11 +35,11 @@ class KeptBooks:
                 if entity is not None:
                     missing[account].add(entity)
                 continue
-            book = self._books.get((org_id, account))
-            if book is not None and (entity is None or entity in book.levels):
-                books[account] = book
+            if (kept := self.get(org_id, account, entity)) is not None:
+                books[account] = kept
                 continue
             books.pop(account, None)
+            book = self._books.get((org_id, account))
             names = set() if book is None or len(book.levels) >= KEPT_LEVELS else set(book.levels)
             missing[account] = names if entity is None else names | {entity}
         if missing:
@@ -54,6 +55,11 @@ class KeptBooks:
         while len(self._books) > KEPT_ACCOUNTS:
             self._books.popitem(last=False)
         return books
+
+    def get(self, org_id: UUID, account: AccountKey, entity: str | None) -> Book | None:
+        """The book of an account, where it is remembered with this entity."""
+        book = self._books.get((org_id, account))
+        return None if book is None or (entity is not None and entity not in book.levels) else book
 
     def drop(self, org_id: UUID, account: AccountKey) -> None:
         """What is known of an account is not to be trusted any more."""

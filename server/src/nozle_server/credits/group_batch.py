@@ -1,0 +1,109 @@
+"""A batch: what is decided together over copies of the accounts, and written by one statement."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from nozle_server.core.errors import NozleError
+from nozle_server.credits import entry_writes, events
+from nozle_server.credits.book import Book, Changes
+from nozle_server.credits.entry_writes import Answered, Statement
+from nozle_server.credits.group_request import MAX_BATCH, AccountKey, Answer, Request
+from nozle_server.credits.model import Account
+from nozle_server.credits.system_store import Systems
+from nozle_server.infra.change_bus import Publication
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a batch has decided over one account, to be told when it is written. No book: no account."""
+
+    book: Book | None
+    outcomes: list[tuple[Request, Answer | NozleError]] = field(default_factory=list)
+    sent: Changes | None = None
+
+    @property
+    def requests(self) -> list[Request]:
+        return [request for request, _ in self.outcomes]
+
+
+class Batch:
+    """Requests of one organization, decided over its systems and its clock; first decided, then sent, then told."""
+
+    def __init__(self, systems: Systems) -> None:
+        self.systems = systems
+        self.decided: dict[AccountKey, Decided] = {}
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.decided)
+
+    @property
+    def full(self) -> bool:
+        return self._count >= MAX_BATCH
+
+    @property
+    def requests(self) -> list[Request]:
+        return [request for one in self.decided.values() for request in one.requests]
+
+    def decide(self, request: Request, book: Book | None) -> None:
+        """Decide one more, after those that were decided before. What is raised but a NozleError is a fault of ours: the
+        book is not to be trusted then."""
+        try:
+            now = self.systems.test_now or request.received_at
+            outcome: Answer | NozleError = request.encode(request.decide(book, now))
+        except NozleError as refusal:
+            outcome = refusal
+        one = self.decided.get(request.account)
+        if one is None:
+            one = self.decided[request.account] = Decided(book)
+        one.outcomes.append((request, outcome))
+        self._count += 1
+
+    def take_back(self, account: AccountKey) -> list[Request]:
+        """The requests about an account, which are not in it any more."""
+        one = self.decided.pop(account, None)
+        return [] if one is None else one.requests
+
+    def send(self, origin: UUID, org_id: UUID) -> Statement | None:
+        """What writes all of it; None when there is nothing to be written or compared. The books go on from there."""
+        books = [one.book for one in self.decided.values() if one.book is not None]
+        changed = [book for book in books if book.changes.entries]
+        seen = [book for book in books if not book.changes.entries]
+        if not books:
+            return None
+        for book in changed:
+            book.look()
+        answers = [
+            Answered(request.claim, one.book.account.id, answer.status, answer.body, request.received_at)
+            for one in self.decided.values()
+            for request, answer in one.outcomes
+            if one.book is not None and request.claim is not None and isinstance(answer, Answer)
+        ]
+        statement = entry_writes.prepare(origin, org_id, changed, answers, seen=seen, systems=self.systems)
+        for one in self.decided.values():
+            if one.book is not None and one.book.changes.entries:
+                one.sent = one.book.sent()
+        return statement
+
+    def rest(self) -> list[tuple[Account, Changes]]:
+        """What was sent of accounts that need more written than entries."""
+        return [
+            (one.book.account, one.sent)
+            for one in self.decided.values()
+            if one.book is not None and one.sent is not None and not one.sent.plain
+        ]
+
+    def publications(self, written: Iterable[UUID]) -> list[Publication]:
+        """What is announced of the accounts that are written."""
+        told = set(written)
+        facts: list[Publication] = []
+        for one in self.decided.values():
+            if one.book is not None and one.sent is not None and one.book.account.id in told:
+                facts += events.publications(one.book.account, one.sent)
+        return facts
+
+
+def accounts_of(requests: Sequence[Request]) -> list[AccountKey]:
+    """The accounts that requests are about, each once, in order of arrival."""
+    return list(dict.fromkeys(request.account for request in requests))

@@ -35,8 +35,8 @@ class Batch:
         self.decided: dict[AccountKey, Decided] = {}
         self._count = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.decided)
+    def __len__(self) -> int:
+        return self._count
 
     @property
     def full(self) -> bool:
@@ -63,7 +63,9 @@ class Batch:
     def take_back(self, account: AccountKey) -> list[Request]:
         """The requests about an account, which are not in it any more."""
         one = self.decided.pop(account, None)
-        return [] if one is None else one.requests
+        requests = [] if one is None else one.requests
+        self._count -= len(requests)
+        return requests
 
     def send(self, origin: UUID, org_id: UUID) -> Statement | None:
         """What writes all of it; None when there is nothing to be written or compared. The books go on from there."""

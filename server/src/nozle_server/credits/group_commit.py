@@ -207,7 +207,7 @@ class GroupCommit:
         try:
             async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
                 await self._decide(connection, queue, batch, chosen)
-                await connection.replan(len(batch.requests))
+                await connection.replan(len(batch))
                 statement = batch.send(self._bus.origin, queue.org_id)
                 sent = True
                 if not queue.waiting:

@@ -59,7 +59,10 @@ class KeptBooks:
     def get(self, org_id: UUID, account: AccountKey, entity: str | None) -> Book | None:
         """The book of an account, where it is remembered with this entity."""
         book = self._books.get((org_id, account))
-        return None if book is None or (entity is not None and entity not in book.levels) else book
+        if book is None or (entity is not None and entity not in book.levels):
+            return None
+        self._books.move_to_end((org_id, account))
+        return book
 
     def drop(self, org_id: UUID, account: AccountKey) -> None:
         """What is known of an account is not to be trusted any more."""

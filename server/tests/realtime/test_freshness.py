@@ -7,8 +7,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
+import pytest
+
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.errors import Unavailable
+from nozle_server.realtime import freshness as module
 from nozle_server.realtime.broker import Looked
 from nozle_server.realtime.freshness import AT_ONCE, Freshness
 from nozle_server.realtime.model import Channel
@@ -21,6 +24,7 @@ class Looking:
         self.begun: list[str] = []
         self.go = asyncio.Event()
         self.fail = 0
+        self.by_figures = False
 
     async def opened(self, channels: Sequence[Channel], until: datetime) -> None: ...
 
@@ -39,7 +43,7 @@ class Looking:
         if self.fail:
             self.fail -= 1
             raise Unavailable("away", code="away")
-        return Looked(False, None)
+        return Looked(False, None, by_figures=self.by_figures)
 
     async def begin_anew(self, org_id: UUID) -> bool:
         return True
@@ -98,4 +102,30 @@ async def test_so_many_are_looked_at_at_a_time() -> None:
     async with asyncio.timeout(5):
         while len(broker.begun) < 3 * AT_ONCE:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
+    freshness.stop()
+
+
+async def test_those_decided_by_figures_are_looked_at_in_turn_again_and_no_more_than_so_many_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The more there are, the longer each waits."""
+    broker, org_id = Looking(), uuid4()
+    freshness = Freshness(None, SystemClock(), broker)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "FIGURES_AGAIN_S", 0.05)
+    broker.go.set()
+    freshness.mark(org_id, "not by figures")
+    await _settle()
+    broker.by_figures = True
+    freshness.mark(org_id, "acme")
+    async with asyncio.timeout(5):
+        while broker.begun.count("acme") < 3:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+    assert broker.begun.count("not by figures") == 1
+    many = [f"c{n}" for n in range(100)]
+    for customer in many:
+        freshness.look_again(org_id, customer, Looked(False, None, by_figures=True))
+    loop = asyncio.get_running_loop()
+    delays = [freshness._timers[org_id, customer].when() - loop.time() for customer in many]
+    assert delays == sorted(delays)
+    assert 1.5 < delays[-1] <= 0.02 * (len(many) + 2)
     freshness.stop()

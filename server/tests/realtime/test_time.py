@@ -113,6 +113,35 @@ async def test_a_long_wait_is_several(shop: World, url: str, monkeypatch: pytest
         await until(talk, feature="chat", allowed=False)
 
 
+async def test_an_average_that_moved_by_the_use_of_others_is_told(
+    world: World, serving: Services, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a customer who has not been heard of since: a margin policy denies what now costs too much, and allows it again."""
+    monkeypatch.setattr(freshness, "FIGURES_AGAIN_S", 0.2)
+    charge = {
+        "billable_metric_code": "tokens",
+        "charge_model": "standard",
+        "properties": {"amount": "0.02"},
+    }
+    await world.a_metric()
+    await world.a_feature()
+    await world.a_plan(code="pro", charges=[charge], entitlements={"chat": {"limit": 1000}})
+    for customer in ("acme", "beta"):
+        await world.a_customer(customer)
+        await world.subscribe(customer, "pro")
+    await world.a_cost_model(cost_type="per_model", model_rates={"big": {"input": 1_000_000, "output": 0}})
+    await world.a_margin_policy("feature/chat", min_margin_percent=30, mode="deny")
+    await world.use("beta", 1, properties={"model": "big", "input_tokens": 1})
+    async with listening(world, url) as talk:
+        await world.use("beta", 1, properties={"model": "big", "input_tokens": 9})
+        serving.economics.forget_all()
+        told = await until(talk, feature="chat", allowed=False)
+        assert (told["customer_id"], told["reason"]) == ("acme", "margin_below_minimum")
+        await world.use("beta", 1000, properties={"model": "big", "input_tokens": 1})
+        serving.economics.forget_all()
+        assert (await until(talk, feature="chat", allowed=True))["reason"] == "within_limit"
+
+
 @asynccontextmanager
 async def listening(world: World, url: str) -> AsyncIterator[Talk]:
     async with talking(url) as talk:

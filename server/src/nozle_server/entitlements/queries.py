@@ -51,11 +51,13 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A decision and how long it is the answer: while everything in `standings` stands, and before `ends_at`, the instant
-    at which time alone may change it (None: it will not)."""
+    at which time alone may change it (None: it will not). `by_figures`: unit economics went into it that stand in events, and
+    move without any news of this customer."""
 
     decision: Decision
     standings: tuple[Standing, ...]
     ends_at: datetime | None
+    by_figures: bool = False
 
 
 async def can(
@@ -77,7 +79,8 @@ async def can(
     decided = await decide_question(
         snapshot, economics, question, with_costs=with_costs, real_now=real_now, entity_refusal=refusal
     )
-    return Decided(decided.decision, (*decided.standings, snapshots.lease), decided.ends_at)
+    standings = (*decided.standings, snapshots.lease)
+    return Decided(decided.decision, standings, decided.ends_at, decided.by_figures)
 
 
 async def decide_question(
@@ -118,6 +121,7 @@ async def decide_question(
         ),
         tuple(standings),
         None if organization.test_now else _changes_at(asked),
+        by_figures=bool(figures),
     )
 
 

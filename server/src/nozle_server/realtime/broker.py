@@ -13,13 +13,15 @@ from nozle_server.realtime.model import Channel
 
 
 class Looked:
-    """What came of a look at a customer: whether something waits to be told, and when to look again."""
+    """What came of a look at a customer: whether something waits to be told, and when to look again. `by_figures`: it was
+    decided by figures that may move at any time, and of which there is no news."""
 
-    __slots__ = ("next_at", "waiting")
+    __slots__ = ("by_figures", "next_at", "waiting")
 
-    def __init__(self, waiting: bool, next_at: datetime | None) -> None:
+    def __init__(self, waiting: bool, next_at: datetime | None, *, by_figures: bool = False) -> None:
         self.waiting = waiting
         self.next_at = next_at
+        self.by_figures = by_figures
 
 
 class Broker(Protocol):

@@ -115,7 +115,7 @@ class CentrifugoBroker:
         found = await self._database.run(lambda tx: self._find(tx, org_id, customer))
         if found.telling:
             await self._tell(org_id, found)
-        return Looked(found.waiting, found.next_at)
+        return Looked(found.waiting, found.next_at, by_figures=found.by_figures)
 
     async def begin_anew(self, org_id: UUID) -> bool:  # noqa: ARG002 - as the interface has it
         """As `Broker.begin_anew`. Its server API has nothing of the kind, so that every customer is looked at."""

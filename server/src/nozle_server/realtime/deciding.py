@@ -11,8 +11,7 @@ from uuid import UUID
 
 from nozle_server.core import json
 from nozle_server.entitlements.economics import Economics
-from nozle_server.entitlements.model import Decision
-from nozle_server.entitlements.queries import Question, decide_question
+from nozle_server.entitlements.queries import Decided, Question, decide_question
 from nozle_server.entitlements.snapshot import CustomerSnapshot
 from nozle_server.entitlements.snapshot_store import read_customer, read_organization
 from nozle_server.infra.database import Tx
@@ -26,13 +25,14 @@ from nozle_server.realtime.store import Overview
 
 async def decide_features(
     snapshot: CustomerSnapshot, economics: Economics, *, features: list[str], real_now: datetime
-) -> dict[str, Decision]:
+) -> dict[str, Decided]:
     """The decision of `can()` for each feature, without unit economics."""
     decided = {}
     for feature in features:
         question = Question(snapshot.external_id, feature, {})
-        one = await decide_question(snapshot, economics, question, with_costs=False, real_now=real_now)
-        decided[feature] = one.decision
+        decided[feature] = await decide_question(
+            snapshot, economics, question, with_costs=False, real_now=real_now
+        )
     return decided
 
 
@@ -42,7 +42,8 @@ class Differences:
 
     `before` and `after` are what was told and what holds; `telling` is what has to be told now, `data` the same as
     publications, and `waiting` says that something may be told a little later. `next_at` is when time alone may change
-    something. `is_new`: nobody has ever joined the channel.
+    something, and `by_figures` that it was decided by figures which move without news. `is_new`: nobody has ever joined the
+    channel.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Differences:
     data: list[bytes]
     waiting: bool
     next_at: datetime | None
+    by_figures: bool
 
 
 async def find_differences(
@@ -68,7 +70,7 @@ async def find_differences(
     # Read here and not taken from the cache: what was committed before the lock is what is told.
     snapshot = await read_customer(tx, await read_organization(tx, org_id), customer)
     decided = await decide_features(snapshot, economics.within(tx), features=features, real_now=real_now)
-    after = {feature: Told.of(decision, real_now) for feature, decision in decided.items()}
+    after = {feature: Told.of(one.decision, real_now) for feature, one in decided.items()}
     urgencies = {feature: urgency(before.get(feature), one) for feature, one in after.items()}
     telling = {feature: after[feature] for feature, how in urgencies.items() if how is Urgency.NOW}
     return Differences(
@@ -81,6 +83,7 @@ async def find_differences(
         data=[_publication(customer, feature, told, view, real_now) for feature, told in telling.items()],
         waiting=Urgency.SOON in urgencies.values(),
         next_at=_look_at(snapshot, real_now),
+        by_figures=any(one.by_figures for one in decided.values()),
     )
 
 

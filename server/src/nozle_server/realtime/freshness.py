@@ -36,6 +36,10 @@ MAX_TIMER_S = 3600.0
 """Longer waits are several, so that a clock that is set in between matters for so long only."""
 AFTER_S = 0.01
 """How long after an instant it is looked at."""
+FIGURES_AGAIN_S = 5.0
+"""When to look again at who was decided by figures: they are kept for as long."""
+FIGURES_EACH_S = 0.02
+"""Where there are many of them, each in its turn, so many a second and no more: all of it is asked of the database."""
 
 log = structlog.get_logger()
 
@@ -49,6 +53,7 @@ class Freshness:
         self._database, self._clock, self._broker = database, clock, broker
         self._fresh: dict[_Key, asyncio.Event] = {}
         self._timers: dict[_Key, asyncio.TimerHandle] = {}
+        self._by_figures: set[_Key] = set()
         self._following: dict[_Key, asyncio.Task[None]] = {}
         self._ahead: dict[UUID, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +122,7 @@ class Freshness:
         finally:
             if self._following.get(key) is asyncio.current_task():
                 del self._following[key]  # cancelled before its turn
-        self.look_again(*key, looked.next_at)
+        self.look_again(*key, looked)
 
     async def _mark_subscribers(self, org_id: UUID) -> None:
         customers = await self._subscribers(org_id, "", MAX_TOLD_EACH + 1)
@@ -150,7 +155,7 @@ class Freshness:
                 except Unavailable:
                     await asyncio.sleep(RETRY_S)
                     continue
-                self.look_again(*key, looked.next_at)
+                self.look_again(*key, looked)
                 await asyncio.sleep(PAUSE_S)
                 if changed.is_set():
                     continue
@@ -163,15 +168,25 @@ class Freshness:
                     pass
         finally:
             del self._fresh[key]
+            if not self._is_heard(key):
+                self._by_figures.discard(key)
 
     # Time alone.
 
-    def look_again(self, org_id: UUID, customer: str, at: datetime | None) -> None:
-        """Look at `at`, when time alone may change something; None: never for its sake."""
-        key = (org_id, customer)
+    def look_again(self, org_id: UUID, customer: str, looked: Looked) -> None:
+        """Look when time alone may change something, if ever; and after a while where figures may, if the customer's own
+        channel is heard."""
+        key, at = (org_id, customer), looked.next_at
         earlier = self._timers.pop(key, None)
         if earlier is not None:
             earlier.cancel()
+        if looked.by_figures and self._broker.hears(Channel(org_id, customer)):
+            self._by_figures.add(key)
+            after_s = max(FIGURES_AGAIN_S, FIGURES_EACH_S * len(self._by_figures))
+            moved_at = self._clock.now() + timedelta(seconds=after_s)
+            at = moved_at if at is None else min(at, moved_at)
+        else:
+            self._by_figures.discard(key)
         if at is not None and self._is_heard(key):
             self._set_timer(key, at)
 
@@ -180,7 +195,9 @@ class Freshness:
 
         def wake() -> None:
             del self._timers[key]
-            if self._clock.now() < at and self._is_heard(key):
+            if not self._is_heard(key):
+                self._by_figures.discard(key)
+            elif self._clock.now() < at:
                 self._set_timer(key, at)
             else:
                 self.mark(*key)

@@ -252,11 +252,11 @@ class Hub:
         )
         if joining and found.is_new:
             await store.write_told(tx, org_id, found.name, found.after)
-            return Looked(False, found.next_at)
+            return Looked(False, found.next_at, by_figures=found.by_figures)
         if found.telling:
             await store.write_told(tx, org_id, found.name, found.telling)
             await self._append_everywhere(tx, org_id, found)
-        return Looked(found.waiting, found.next_at)
+        return Looked(found.waiting, found.next_at, by_figures=found.by_figures)
 
     async def _append_everywhere(self, tx: Tx, org_id: UUID, found: Differences) -> None:
         await self._append(tx, org_id, found.name, found.position, found.data)

@@ -20,9 +20,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from nozle_server.api.heads import Heads
 from nozle_server.api.http_protocol import BoundedHttpProtocol
 from nozle_server.api.incoming import Incoming
-from nozle_server.api.recall import MAX_REQUEST_BYTES, Recall, Remembered
+from nozle_server.api.recall import MAX_REQUEST_BYTES, Recall
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from nozle_server.api.answer import Answer
@@ -86,6 +87,10 @@ class LaneProtocol(BoundedHttpProtocol):
         self._read = b""
         self._recalled_at = 0.0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._write_at_once = self.transport.write_at_once  # type: ignore[attr-defined]
+
     def start_request(self) -> None:
         self._reading = self._take()
         self._body = b""
@@ -120,11 +125,12 @@ class LaneProtocol(BoundedHttpProtocol):
     def data_received(self, data: bytes) -> None:
         if self._at_rest and self.cycle is not None and not self.flow.write_paused:
             assert self._lane is not None, "only it leaves a connection at rest"
-            answer = self._lane.recall.answer(data, self.server_state.default_headers)
+            state = self.server_state
+            answer = self._lane.recall.answer(data, state.default_headers)
             if answer is not None:
                 self._recalled_at = monotonic()
-                self.server_state.total_requests += 1
-                self.transport.write_at_once(answer)  # type: ignore[attr-defined]
+                state.total_requests += 1
+                self._write_at_once(answer)
                 return
             known = self._lane.heads.find(data, self.client[0] if self.client else None)
             if known is not None:
@@ -189,7 +195,7 @@ class LaneProtocol(BoundedHttpProtocol):
             if exchange.disconnected:
                 return
             response = self._response(answer, headers, exchange)
-            self.transport.write_at_once(response)  # type: ignore[attr-defined]
+            self._write_at_once(response)
         except BaseException:
             self.transport.close()
             raise
@@ -211,9 +217,8 @@ class LaneProtocol(BoundedHttpProtocol):
         default_bytes = sum(len(b"%s: %s\r\n" % header) for header in self.server_state.default_headers)
         before, found, after = response[len(start) + default_bytes :].partition(incoming.request_id.encode())
         if found:
-            recall = self._lane.recall
-            tally = recall.tally(f"{incoming.method} {incoming.route}", answer.status, incoming.org_id)
-            recall.remember(request, Remembered(start, recall.shared(before), after, answer.validity, tally))
+            kind = f"{incoming.method} {incoming.route}", answer.status, incoming.org_id
+            self._lane.recall.remember(request, start, before, after, answer.validity, kind)
 
     def _response(self, answer: Answer, headers: dict[str, str], exchange: _Exchange) -> bytes:
         """All bytes of an answer, as Falcon and uvicorn would have written them."""

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -264,3 +265,56 @@ async def test_what_is_forgotten_takes_no_room(monkeypatch: pytest.MonkeyPatch) 
     oracle.recall.answer(ask(), [])
     assert (len(oracle.recall), oracle.recall._young_bytes) == (0, 0)
     await asyncio.sleep(0)
+
+
+async def test_what_answers_share_is_only_what_is_the_same() -> None:
+    """Each of these relies on others of the same things, and ends with them and with nothing else."""
+    oracle = Oracle()
+    kept, things = oracle.recall, [Standing() for _ in range(4)]
+    kind = "GET /told", 200, None
+    relies = {
+        b"%d" % n: tuple(things[i] for i in chosen)
+        for n, chosen in enumerate([(0, 2, 3), (1, 2, 3), (0, 3, 2), (0, 2), (0, 3), (2,), (0, 1, 3)])
+    }
+    for name, standings in relies.items():
+        for ends_at in (None, NOW + timedelta(hours=1)):
+            said = b"\r\n\r\n" + (b"the same" if len(standings) == 3 else name)
+            kept.remember(
+                name + str(ends_at).encode(),
+                b"HTTP/1.1 200 OK\r\n",
+                b"",
+                said,
+                Validity(standings, ends_at),
+                kind,
+            )
+
+    def given() -> set[bytes]:
+        return {
+            name + str(ends_at).encode()
+            for name in relies
+            for ends_at in (None, NOW + timedelta(hours=1))
+            if kept.answer(name + str(ends_at).encode(), []) is not None
+        }
+
+    assert len(given()) == 2 * len(relies)
+    things[1].fall()
+    left = {name for name, standings in relies.items() if things[1] not in standings}
+    assert given() == {one + str(at).encode() for one in left for at in (None, NOW + timedelta(hours=1))}
+    oracle.clock.move_to(NOW + timedelta(hours=1))
+    assert given() == {one + b"None" for one in left}
+    things[2].until = monotonic()
+    left = {name for name in left if things[2] not in relies[name]}
+    assert given() == {one + b"None" for one in left} != set()
+    things[0].fall()
+    assert given() == set()
+
+
+async def test_no_two_answers_have_one_request_id() -> None:
+    oracle = Oracle()
+    oracle.recall.remember(b"?", b"", b"", b"", Validity((Standing(),), None), ("GET /told", 200, None))
+    ids = []
+    for _ in range(3):
+        ids += [oracle.recall.answer(b"?", []) for _ in range(1000)]
+        oracle.recall.tell()
+    assert len({*ids}) == 3000
+    assert all(re.fullmatch(rb"req_[0-9a-f]{24}", one or b"") for one in ids)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from harness import client, cores, deciding, tools
 from harness.bench import CONNECTIONS, Bench, main
@@ -64,6 +65,21 @@ async def _yardsticks(stack: AsyncExitStack, body: bytes) -> dict[str, int | Non
     return ports
 
 
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What the cores had to do for the answers. Where the load's core is the busier one, requests a second say as much of it
+    as of the server: what the server needs for an answer then says more."""
+
+    name: str
+    share: float | None
+    share_of_load: float | None
+    measured: Measurement
+
+    def say(self) -> str:
+        share, of_load = self.share or 0.0, self.share_of_load or 0.0
+        return f"{self.name} {share:.0%} and {of_load:.0%}, {1e6 * share / self.measured.per_second:.1f} µs an answer"
+
+
 class Runs:
     """What is measured with one server."""
 
@@ -79,22 +95,23 @@ class Runs:
         await client.send_all_good(bench.server.port, traffic.requests)
         grown = memory_mib(bench.server.pid) - before
         for connections in bench.connections:
-            busy = Busy(SERVER_CORE)
+            busy, load = Busy(SERVER_CORE), Busy(LOAD_CORE)
             measured = await self._measure(self._load, traffic, connections)
-            shares = {"can()": busy.share()}
+            costs = [_Cost("can()", busy.share(), load.share(), measured)]
             for yardstick, port in yardsticks.items():
                 beside = Yardstick(yardstick, skipped="nginx is not installed")
                 if port is not None:
-                    busy = Busy(SERVER_CORE)
-                    beside = Yardstick(yardstick, await self._measure(Load(port), traffic, connections))
-                    shares[yardstick] = busy.share()
+                    busy, load = Busy(SERVER_CORE), Busy(LOAD_CORE)
+                    found = await self._measure(Load(port), traffic, connections)
+                    beside = Yardstick(yardstick, found)
+                    costs.append(_Cost(yardstick, busy.share(), load.share(), found))
                 figure = Figure(f"{name}_c{connections}", "requests/s", connections, measured, beside)
                 report.add(figure)
                 if yardstick == FILE:
                     self._say_goals(figure)
-            said = [f"{what} {share:.0%}" for what, share in shares.items() if share is not None]
+            said = [one.say() for one in costs if one.share is not None and one.measured.n]
             if cores.CAN_PIN and said:
-                report.say(f"            the servers' core was busy: {', '.join(said)}")
+                report.say(f"            busy, the servers' core and the load's: {'; '.join(said)}")
         if len(customers) == MANY:
             report.say(f"memory: asking for them took {grown:,.0f} MiB, {1024 * grown / MANY:.2f} KiB each")
 

@@ -82,3 +82,31 @@ async def test_organizations_of_earlier_releases_get_the_default_credit_system(d
     finally:
         await admin.execute(f'drop database "{name}" with (force)')
         await admin.close()
+
+
+async def test_watches_of_channels_are_gone_and_others_stay(database_server: str) -> None:
+    """An earlier release watched the usage of who had a channel; usage is announced without it."""
+    name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"
+    admin = await asyncpg.connect(database_server)
+    await admin.execute(f'create database "{name}"')
+    try:
+        url = with_database(database_server, name)
+        await migrate(url, to="0022")
+        connection = await asyncpg.connect(url)
+        await connection.execute(
+            """
+            insert into organizations (id, name, mode, created_at) values (gen_random_uuid(), 'one', 'test', now());
+            insert into watches (org_id, kind, key, id)
+                select o.id, kind, 'acme', gen_random_uuid()
+                from organizations o, unnest(array['realtime', 'check_progress']) kind;
+            insert into realtime_channels (org_id, name, watch_key, epoch, touched_at)
+                select o.id, 'acme', 'acme', 'one', now() from organizations o;
+            """
+        )
+        await migrate(url)
+        assert await connection.fetchval("select array_agg(kind) from watches") == ["check_progress"]
+        assert await connection.fetchval("select count(*) from realtime_channels") == 1
+        await connection.close()
+    finally:
+        await admin.execute(f'drop database "{name}" with (force)')
+        await admin.close()

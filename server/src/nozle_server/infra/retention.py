@@ -23,14 +23,8 @@ _SPENT = (
         f"kind <> 'usage.counted' and created_at < $1::timestamptz - interval '{FACTS_KEPT.days} days'",
     ),
     ("idempotency_keys", "not ledger and created_at < $1::timestamptz - interval '7 days'"),
-    # Of channels that nobody has touched for a day; who comes back later begins a new epoch. Watches of theirs are an older
-    # release's: usage is told whether or not somebody watches it.
+    # Of channels that nobody has touched for a day; who comes back later begins a new epoch.
     ("realtime_channels", "touched_at < $1::timestamptz - interval '1 day'"),
-    (
-        "watches",
-        "kind = 'realtime' and $1::timestamptz is not null and not exists (select from realtime_channels c"
-        " where c.org_id = watches.org_id and c.watch_key = watches.key)",
-    ),
     ("realtime_audiences", "until < $1::timestamptz"),
     ("customer_sessions", "expires_at < $1::timestamptz"),
     # Of replicas that never came back.

@@ -213,7 +213,8 @@ async def test_a_server_that_leaves_closes_the_connection() -> None:
 
 async def test_only_silence_lets_the_keep_alive_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("nozle_server.api.lane.monotonic", lambda: now)
+    for module in ("lane", "recall"):
+        monkeypatch.setattr(f"nozle_server.api.{module}.monotonic", lambda: now)
     connection = Oracle().server.connect()
     await answers(connection, ask())
     now += 29

@@ -89,7 +89,8 @@ class LaneProtocol(BoundedHttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._write_at_once = self.transport.write_at_once  # type: ignore[attr-defined]
+        # Of the transport itself: at rest, none before it holds anything back.
+        self._write = transport.write
 
     def start_request(self) -> None:
         self._reading = self._take()
@@ -124,15 +125,16 @@ class LaneProtocol(BoundedHttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._at_rest and self.cycle is not None and not self.flow.write_paused:
-            assert self._lane is not None, "only it leaves a connection at rest"
-            state = self.server_state
-            answer = self._lane.recall.answer(data, state.default_headers)
+            lane, state = self._lane, self.server_state
+            assert lane is not None, "only it leaves a connection at rest"
+            recall = lane.recall
+            answer = recall.answer(data, state.default_headers)
             if answer is not None:
-                self._recalled_at = monotonic()
+                self._recalled_at = recall.answered_at
                 state.total_requests += 1
-                self._write_at_once(answer)
+                self._write(answer)
                 return
-            known = self._lane.heads.find(data, self.client[0] if self.client else None)
+            known = lane.heads.find(data, self.client[0] if self.client else None)
             if known is not None:
                 self._read, self._at_rest = data, False
                 self._unset_keepalive_if_required()
@@ -195,7 +197,7 @@ class LaneProtocol(BoundedHttpProtocol):
             if exchange.disconnected:
                 return
             response = self._response(answer, headers, exchange)
-            self._write_at_once(response)
+            self.transport.write_at_once(response)  # type: ignore[attr-defined]
         except BaseException:
             self.transport.close()
             raise

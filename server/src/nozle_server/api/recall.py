@@ -12,6 +12,7 @@ from random import getrandbits
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
+from nozle_server.core.clock import in_seconds
 from nozle_server.core.standing import all_stand
 
 if TYPE_CHECKING:
@@ -64,12 +65,12 @@ class Form:
 
 
 class Terms:
-    """What many answers rely on."""
+    """What many answers rely on, and until when, in seconds of the clock."""
 
-    __slots__ = ("ends_at", "standings")
+    __slots__ = ("ends_at_s", "standings")
 
     def __init__(self, standings: tuple[Standing, ...], ends_at: datetime | None) -> None:
-        self.standings, self.ends_at = standings, ends_at
+        self.standings, self.ends_at_s = standings, None if ends_at is None else ends_at.timestamp()
 
 
 class Remembered:
@@ -89,7 +90,7 @@ class Recall:
     older is dropped. Metrics count every answer; the log tells of those of a second together."""
 
     def __init__(self, edge: Edge, clock: Clock, max_bytes: int) -> None:
-        self._edge, self._clock, self._max_bytes = edge, clock, max_bytes
+        self._edge, self._clock_s, self._max_bytes = edge, in_seconds(clock), max_bytes
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
         self._young_bytes = 0
@@ -98,6 +99,8 @@ class Recall:
         self._afters: dict[bytes, bytes] = {}
         self._tallies: dict[tuple[str, int, UUID | None], Tally] = {}
         self._is_telling = False
+        self.answered_at = 0.0
+        """By `monotonic`, the last of these."""
         self._name_ids()
 
     def answer(self, request: bytes, default_headers: list[tuple[bytes, bytes]]) -> bytes | None:
@@ -113,7 +116,7 @@ class Recall:
         if (
             began >= one.own.until
             or not all_stand(terms.standings, began)
-            or (terms.ends_at is not None and self._clock.now() >= terms.ends_at)
+            or (terms.ends_at_s is not None and self._clock_s() >= terms.ends_at_s)
         ):
             self._forget(request)
             return None
@@ -124,9 +127,10 @@ class Recall:
             self._is_telling = True
             asyncio.get_running_loop().call_later(TOLD_EVERY_S, self.tell)
         tally = form.tally
-        tally.count += 1
         text = b"%b%b%08x%b" % (form.head, self._id_start, next(self._id_numbers), one.after)
-        tally.seconds += monotonic() - began
+        self.answered_at = ended = monotonic()
+        tally.count += 1
+        tally.seconds += ended - began
         return text
 
     def remember(

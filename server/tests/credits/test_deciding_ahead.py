@@ -6,88 +6,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import pytest
 
 from deductions import take
-from nozle_server.core.errors import Unavailable
-from nozle_server.credits import entry_writes
+from held_writes import Call, Writes, asking, settled, with_credits
+from nozle_server.core.errors import RuleBroken, Unavailable
+from nozle_server.credits import group_commit
 from nozle_server.credits.book import Book
-from nozle_server.credits.entry_writes import Statement
 from nozle_server.credits.group_commit import GroupCommit
 from nozle_server.credits.model import Deduction
-from nozle_server.infra.database import Database, Tx
+from nozle_server.infra import database
+from nozle_server.infra.database import Tx
 from world import World, audit
 
 pytestmark = pytest.mark.database
-
-Call = asyncio.Task[dict[str, Any]]
-
-
-@pytest.fixture
-async def group(world: World) -> AsyncIterator[GroupCommit]:
-    """A process of its own, whose writes alone the tests hold up."""
-    database = await Database.connect(world.database.url, connections=4, generic_plans=True)
-    group = GroupCommit(database, world.services.bus)
-    yield group
-    await group.close()
-    await database.close()
-
-
-class Writes:
-    """Writes of batches, each held up until it is let go, or failing instead."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, group: GroupCommit) -> None:
-        self.begun = 0
-        self._gates: list[asyncio.Future[Exception | None]] = []
-        self._held = asyncio.Event()
-        real = entry_writes.write
-
-        async def write(tx: Tx, statement: Statement) -> set[UUID]:
-            if asyncio.current_task() not in group._tasks:
-                return await real(tx, statement)  # another process
-            self.begun += 1
-            gate = asyncio.get_running_loop().create_future()
-            self._gates.append(gate)
-            self._held.set()
-            fault = await gate
-            if fault is not None:
-                raise fault
-            return await real(tx, statement)
-
-        monkeypatch.setattr(entry_writes, "write", write)
-
-    async def held_up(self) -> None:
-        """Until one is."""
-        async with asyncio.timeout(5):
-            await self._held.wait()
-
-    async def let_go(self, fault: Exception | None = None) -> None:
-        """The next one, as soon as it is there."""
-        await self.held_up()
-        self._gates.pop(0).set_result(fault)
-        if not self._gates:
-            self._held.clear()
-
-    async def let_all_go(self, *calls: Call) -> list[Any]:
-        """The answers of the calls, with nothing held up any more."""
-        together = asyncio.gather(*calls, return_exceptions=True)
-        async with asyncio.timeout(10):
-            while not together.done():
-                for gate in self._gates:
-                    if not gate.done():
-                        gate.set_result(None)
-                self._gates.clear()
-                self._held.clear()
-                await asyncio.sleep(0.001)
-        return await together
-
-
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch, group: GroupCommit) -> Writes:
-    return Writes(monkeypatch, group)
 
 
 @asynccontextmanager
@@ -102,22 +36,6 @@ async def one_under_way(
     await writes.held_up()
     yield call
     await writes.let_all_go(call)
-
-
-def asking(group: GroupCommit, world: World, *amounts: object, **more: Any) -> list[Call]:
-    return [asyncio.create_task(take(group, world, amount, **more)) for amount in amounts]
-
-
-async def with_credits(world: World, amount: object = 100, *customers: str) -> None:
-    for customer in customers or ("acme",):
-        await world.a_customer(customer)
-        await world.grant(customer, amount)
-
-
-async def settled() -> None:
-    """All that can go on without the database has."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 def seen(decided: list[int], number: int) -> Callable[[Book | None, datetime], Deduction]:
@@ -318,4 +236,63 @@ async def test_a_server_that_stops_tells_whoever_was_decided_ahead(
             answers = await asyncio.gather(first, *later, return_exceptions=True)
     assert [type(one) for one in answers] == [Unavailable, Unavailable]
     assert (await world.balance("acme")) == 99.5
+    await audit(world)
+
+
+async def test_who_is_told_that_the_server_stops_has_nothing_written_later(
+    world: World, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decided and not sent: the copy goes with it."""
+    await with_credits(world)
+    await take(group, world, 1)
+    reached = asyncio.Event()
+
+    async def replan(_connection: object, _rows: int) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database._Connection, "replan", replan)
+        call = asyncio.create_task(take(group, world, 10))
+        await reached.wait()
+        for task in list(group._tasks):
+            task.cancel()
+        [told] = await asyncio.gather(call, return_exceptions=True)
+    assert isinstance(told, Unavailable)
+    assert (await take(group, world, 1))["remaining"] == 98
+    await audit(world)
+
+
+async def test_who_waited_for_a_key_comes_to_the_queue_that_all_others_wait_in(
+    world: World, other_world: World, group: GroupCommit, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M04: of an organization there is one batch at a time, also where a queue that nobody waits in is forgotten in between:
+    two would be decided over one copy of an account."""
+    monkeypatch.setattr(group_commit, "KEPT_ORGANIZATIONS", 1)
+    await with_credits(world)
+    await other_world.a_customer("theirs")
+    await other_world.grant("theirs", 10)
+    await writes.let_all_go(*asking(group, world, 1))
+
+    def refuse(_book: Book | None, _now: datetime) -> Deduction:
+        raise RuleBroken("no", code="no")
+
+    [first] = asking(
+        group, world, 1, key="k", decide=refuse
+    )  # not kept, so that the second is decided itself
+    await writes.held_up()
+    theirs: list[Call] = []
+    [done] = group._keys.values()
+    done.add_done_callback(lambda _: theirs.extend(asking(group, other_world, 1, customer="theirs")))
+    [second] = asking(group, world, 5, key="k")
+    await settled()
+    await writes.let_go()
+    with pytest.raises(RuleBroken):
+        await first
+    await writes.held_up(2)
+    [third] = asking(group, world, 7)
+    await asyncio.sleep(0.2)
+    assert len(writes.gates) == 2
+    answers = await writes.let_all_go(second, third, *theirs)
+    assert [one["remaining"] for one in answers] == [94, 87, 9]
     await audit(world)

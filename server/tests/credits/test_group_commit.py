@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -17,8 +18,9 @@ from nozle_server.api.app import build_app
 from nozle_server.bootstrap import Settings, build_services
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.errors import Conflict, NotFound, RuleBroken, Unavailable
-from nozle_server.credits import entry_writes
+from nozle_server.credits import entry_writes, group_commit
 from nozle_server.credits.book import Book
+from nozle_server.credits.entry_writes import Statement
 from nozle_server.credits.group_commit import GroupCommit
 from nozle_server.credits.model import Deduction
 from nozle_server.credits.spending import Spending, deduct
@@ -427,6 +429,59 @@ async def test_a_deduction_alone_writes_what_one_of_a_batch_writes(
     assert len(alone) == 4
     assert alone == batch
     await audit(world)
+
+
+async def test_a_refusal_without_an_account_is_true(world: World, group: GroupCommit) -> None:
+    """The label may belong to a system that was made since the process last looked."""
+    await with_credits(world)
+    await take(group, world, 1)
+    await world.a_customer("late")
+    pixels = {"code": "pixels", "name": "Pixels", "unit_name": "pixel", "features": ["images"]}
+    await world.post("/core/api/v1/credit-systems", {"credit_system": pixels})
+    await world.grant("late", 50, credit_system="pixels")
+    assert (await take(group, world, 1, customer="late", feature="images", key="first"))["remaining"] == 49
+    await audit(world)
+
+
+async def test_a_zone_that_changed_is_known_also_when_the_queue_was_forgotten(
+    world: World, other_world: World, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget's day begins anew by the zone of now."""
+    monkeypatch.setattr(group_commit, "KEPT_ORGANIZATIONS", 1)
+    await world.turn("2026-01-01T23:30:00Z")
+    await with_credits(world)
+    await other_world.a_customer("theirs")
+    await world.an_entity("bot")
+    where = "/api/v1/customers/acme/entities/bot/budgets/day"
+    await world.call("PUT", where, {"limit": 5}, headers={"Idempotency-Key": "budget"})
+    assert (await take(group, world, 5, entity="bot"))["allowed"]
+    assert not (await take(group, world, 1, entity="bot"))["allowed"]
+    await take(group, other_world, 1, customer="theirs")
+    await world.settings(timezone="Europe/Berlin")
+    assert (await take(group, world, 1, entity="bot"))["allowed"]
+    await audit(world)
+
+
+async def test_a_commit_in_doubt_is_told_as_such(
+    world: World, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C08: what this process keeps of the customer is not to be trusted then."""
+    await with_credits(world)
+    await take(group, world, 1)
+    doubts: list[bool] = []
+    group._database.on_doubt(lambda: doubts.append(True))
+    real = entry_writes.write
+
+    async def write(tx: Tx, statement: Statement) -> set[UUID]:
+        await real(tx, statement)
+        raise asyncpg.ConnectionDoesNotExistError("gone after the commit")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(entry_writes, "write", write)
+        with pytest.raises(Unavailable):
+            await take(group, world, 5)
+    assert doubts
+    assert await world.balance("acme") == 94
 
 
 async def test_a_young_ledger_is_not_read_from_end_to_end_for_each_entry(fresh_database: Database) -> None:

@@ -109,6 +109,7 @@ class AccountLanes:
         self, tx: Tx, queue: Queue, account: AccountKey, requests: Sequence[Request]
     ) -> list[tuple[Request, Answer | NozleError]]:
         org_id = queue.org_id
+        await tx.replan(len(requests))
         for request in requests:
             if request.before is not None:
                 await request.before(tx)

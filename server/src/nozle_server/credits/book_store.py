@@ -23,10 +23,13 @@ from nozle_server.infra.database import LOCK_TIMEOUT_MS, TakenMeanwhile, Tx, tel
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What there is for one customer and credit system: whether the customer exists, and the book of an account."""
+    """What there is for one customer and credit system: whether the customer exists, and the book of an account; with the
+    version of the organization's systems and its test clock at that moment."""
 
     known: bool
     book: Book | None
+    systems_version: int
+    test_now: datetime | None
 
 
 async def load(tx: Tx, org_id: UUID, wanted: Sequence[tuple[str, str, Iterable[str]]]) -> list[Loaded]:
@@ -34,7 +37,7 @@ async def load(tx: Tx, org_id: UUID, wanted: Sequence[tuple[str, str, Iterable[s
     and without a lock."""
     rows = await tx.fetch(
         f"""
-        select wanted.place, c.id as known, {ACCOUNT_OF_A}, {PARTS}
+        select wanted.place, c.id as known, o.credits_version, o.test_now, {ACCOUNT_OF_A}, {PARTS}
         from jsonb_to_recordset($2) as wanted (place int, customer text, system text, entities text[])
         join organizations o on o.id = $1
         left join customers c on c.org_id = o.id and c.external_id = wanted.customer and c.deleted_at is null
@@ -54,6 +57,8 @@ async def load(tx: Tx, org_id: UUID, wanted: Sequence[tuple[str, str, Iterable[s
         Loaded(
             row["known"] is not None,
             None if row["id"] is None else book_from_row(row, wanted[row["place"]][2]),
+            row["credits_version"],
+            row["test_now"],
         )
         for row in rows
     ]

@@ -1,6 +1,6 @@
 """A batch: what is decided together over copies of the accounts, and written by one statement."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -16,9 +16,9 @@ from nozle_server.infra.change_bus import Publication
 
 @dataclass(slots=True)
 class Decided:
-    """What a batch has decided over one account, to be told when it is written. No book: no account."""
+    """What a batch has decided over one account, to be told when it is written."""
 
-    book: Book | None
+    book: Book
     outcomes: list[tuple[Request, Answer | NozleError]] = field(default_factory=list)
     sent: Changes | None = None
 
@@ -46,17 +46,14 @@ class Batch:
     def requests(self) -> list[Request]:
         return [request for one in self.decided.values() for request in one.requests]
 
-    def decide(self, request: Request, book: Book | None) -> None:
+    def decide(self, request: Request, book: Book) -> None:
         """Decide one more, after those that were decided before. What is raised but a NozleError is a fault of ours: the
         book is not to be trusted then."""
-        try:
-            now = self.systems.test_now or request.received_at
-            outcome: Answer | NozleError = request.encode(request.decide(book, now))
-        except NozleError as refusal:
-            outcome = refusal
+        outcome = decide_one(request, book, self.systems)
         one = self.decided.get(request.account)
         if one is None:
             one = self.decided[request.account] = Decided(book)
+        assert one.book is book, "all of a batch about one account is decided over one copy"
         one.outcomes.append((request, outcome))
         self._count += 1
 
@@ -69,7 +66,7 @@ class Batch:
 
     def send(self, origin: UUID, org_id: UUID) -> Statement | None:
         """What writes all of it; None when there is nothing to be written or compared. The books go on from there."""
-        books = [one.book for one in self.decided.values() if one.book is not None]
+        books = [one.book for one in self.decided.values()]
         changed = [book for book in books if book.changes.entries]
         seen = [book for book in books if not book.changes.entries]
         if not books:
@@ -80,30 +77,35 @@ class Batch:
             Answered(request.claim, one.book.account.id, answer.status, answer.body, request.received_at)
             for one in self.decided.values()
             for request, answer in one.outcomes
-            if one.book is not None and request.claim is not None and isinstance(answer, Answer)
+            if request.claim is not None and isinstance(answer, Answer)
         ]
         statement = entry_writes.prepare(origin, org_id, changed, answers, seen=seen, systems=self.systems)
         for one in self.decided.values():
-            if one.book is not None and one.book.changes.entries:
+            if one.book.changes.entries:
                 one.sent = one.book.sent()
         return statement
 
     def rest(self) -> list[tuple[Account, Changes]]:
         """What was sent of accounts that need more written than entries."""
-        return [
-            (one.book.account, one.sent)
-            for one in self.decided.values()
-            if one.book is not None and one.sent is not None and not one.sent.plain
-        ]
+        sent = ((one.book.account, one.sent) for one in self.decided.values())
+        return [(account, changes) for account, changes in sent if changes is not None and not changes.plain]
 
-    def publications(self, written: Iterable[UUID]) -> list[Publication]:
-        """What is announced of the accounts that are written."""
-        told = set(written)
+    def publications(self, written: Container[UUID] | None = None) -> list[Publication]:
+        """What is announced of the accounts that are written; of all that were sent, where nobody knows."""
         facts: list[Publication] = []
         for one in self.decided.values():
-            if one.book is not None and one.sent is not None and one.book.account.id in told:
-                facts += events.publications(one.book.account, one.sent)
+            account = one.book.account
+            if one.sent is not None and (written is None or account.id in written):
+                facts += events.publications(account, one.sent)
         return facts
+
+
+def decide_one(request: Request, book: Book | None, systems: Systems) -> Answer | NozleError:
+    """What a request is answered over a book, or where the customer never had credits."""
+    try:
+        return request.encode(request.decide(book, systems.test_now or request.received_at))
+    except NozleError as refusal:
+        return refusal
 
 
 def accounts_of(requests: Sequence[Request]) -> list[AccountKey]:

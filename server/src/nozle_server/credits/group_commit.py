@@ -11,7 +11,7 @@ locks the row, waiting up to the lock timeout, while the others go on. See docs/
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +20,9 @@ import asyncpg
 from nozle_server.core.errors import NozleError, Unavailable
 from nozle_server.credits import book_writes, entry_writes, system_store
 from nozle_server.credits.account_lanes import AccountLanes
+from nozle_server.credits.book import Book
 from nozle_server.credits.entry_writes import Statement
-from nozle_server.credits.group_batch import Batch, accounts_of
+from nozle_server.credits.group_batch import Batch, accounts_of, decide_one
 from nozle_server.credits.group_queue import Queue, give_up, refuse
 from nozle_server.credits.group_request import (
     DEADLINE_S,
@@ -72,10 +73,10 @@ class GroupCommit:
             raise Unavailable("too many requests are waiting, try again", code="too_busy")
         self._waiting += 1
         try:
-            queue = self._queue_of(request.org_id)
             if request.claim is not None:
                 await self._take_key(request, request.claim)
-            self._enqueue(queue, request)
+            # Nothing waits between the two: a queue that nobody waits in may be forgotten, and there must not be two.
+            self._enqueue(self._queue_of(request.org_id), request)
             # One who hangs up takes nothing back that is being written; and its key is its own until then.
             return await (request.done if request.claim is None else asyncio.shield(request.done))
         except NozleError as refusal:
@@ -118,8 +119,10 @@ class GroupCommit:
         queue = self._queues.get(org_id)
         if queue is None:
             if len(self._queues) >= KEPT_ORGANIZATIONS:
-                for idle in [one for one in self._queues.values() if one.idle]:
-                    del self._queues[idle.org_id]
+                idle = {one.org_id for one in self._queues.values() if one.idle}
+                for each in idle:
+                    del self._queues[each]
+                self._books.drop_organizations(idle)  # nobody knows any more of which version they are
             queue = self._queues[org_id] = Queue(org_id)
         return queue
 
@@ -206,46 +209,62 @@ class GroupCommit:
         sent = False
         try:
             async with asyncio.timeout(DEADLINE_S), self._database.connection() as connection:
-                await self._decide(connection, queue, batch, chosen)
+                again = await self._decide(connection, queue, batch, chosen)
                 await connection.replan(len(batch))
                 statement = batch.send(self._bus.origin, queue.org_id)
                 sent = True
                 if not queue.waiting:
                     queue.ahead = Batch(batch.systems)
                 written = set() if statement is None else await self._write(connection, batch, statement)
-        except Exception as fault:  # noqa: BLE001  # everyone who waits is told
+        except BaseException as fault:
             self._take_back(queue)
             requests = list(dict.fromkeys((*chosen, *batch.requests)))
             for account in accounts_of(requests):
                 self._books.drop(queue.org_id, account)
             queue.systems = None
+            if sent and not _rolled_back(fault):
+                self._database.doubt(batch.publications())
+            if not isinstance(fault, Exception):
+                for request in requests:
+                    request.resolve(Unavailable("the server is stopping, try again"))
+                raise
             undecided = not sent and not isinstance(fault, NozleError | TimeoutError)
-            if undecided or _rolled_back(fault):
-                # Nothing of it is there. One account at a time, so that what failed fails alone.
-                for account in accounts_of(requests):
-                    mine = [each for each in requests if each.account == account and not each.answered]
-                    if mine:
-                        self._lanes.open(queue, account, mine)
+            if not undecided and not _rolled_back(fault):
+                for request in requests:
+                    request.resolve(as_refusal(fault))
                 return
-            for request in requests:
-                request.resolve(as_refusal(fault))
-        except BaseException:
-            for request in (*chosen, *batch.requests):
-                request.resolve(Unavailable("the server is stopping, try again"))
-            raise
+            # Nothing of it is there. One account at a time, so that what failed fails alone.
+            for account in accounts_of(requests):
+                mine = [each for each in requests if each.account == account and not each.done.done()]
+                if mine:
+                    self._lanes.open(queue, account, mine)
         else:
-            self._tell(queue, batch, written)
+            self._tell(queue, batch, written, again)
 
-    async def _decide(self, connection: Tx, queue: Queue, batch: Batch, chosen: Sequence[Request]) -> None:
-        """Decide in order of arrival."""
-        if not chosen:
-            return
-        books = await self._books.find(connection, queue.org_id, chosen)
+    async def _decide(
+        self, connection: Tx, queue: Queue, batch: Batch, chosen: Sequence[Request]
+    ) -> list[Request]:
+        """Decide in order of arrival. Who has no account is answered at once, by what was found just now; those who cannot
+        be, because they need their key kept or have been taken to the wrong account, are returned: they go again."""
+        again: list[Request] = []
+        books = await self._books.find(connection, queue.org_id, chosen) if chosen else {}
         for request in chosen:
-            if request.account in books:
-                batch.decide(request, books[request.account])
-            else:
+            found = books[request.account]
+            if isinstance(found, Book):
+                batch.decide(request, found)
+            elif not found.known:
                 request.resolve(unknown_customer())
+            elif (found.systems_version, found.test_now) != (batch.systems.version, batch.systems.test_now):
+                queue.systems = None
+                again.append(request)
+            else:
+                outcome = decide_one(request, None, batch.systems)
+                if request.claim is None or not isinstance(outcome, Answer):
+                    request.resolve(outcome)
+                else:
+                    request.rounds = ROUNDS
+                    again.append(request)
+        return again
 
     async def _write(self, connection: Tx, batch: Batch, statement: Statement) -> set[UUID]:
         """Write all that was decided; the ids of the accounts for which it is written, or still true."""
@@ -279,45 +298,43 @@ class GroupCommit:
             batch.decide(request, book)
         except Exception:  # noqa: BLE001  # it fails again when it is its turn, and is told then
             self._books.drop(queue.org_id, account)
-            queue.waiting.extend(batch.take_back(account))
+            _wait_again(queue, batch.take_back(account))
             return False
         return True
 
     def _take_back(self, queue: Queue) -> None:
-        """What was decided ahead is not true: it waits again, in front."""
+        """What was decided ahead is not true: it waits again."""
         batch, queue.ahead = queue.ahead, None
         if batch is not None:
             for account in batch.decided:
                 self._books.drop(queue.org_id, account)
-            queue.waiting.extendleft(sorted(batch.requests, key=lambda one: -one.place))
+            _wait_again(queue, batch.requests)
 
-    def _tell(self, queue: Queue, batch: Batch, written: set[UUID]) -> None:
-        """Answer what is written; what is not goes into the next batch, in front."""
-        again: list[Request] = []
+    def _tell(self, queue: Queue, batch: Batch, written: set[UUID], again: list[Request]) -> None:
+        """Answer what is written. What is not goes again, as do those who could not be decided, and what was decided ahead
+        over it."""
         for account, one in batch.decided.items():
-            if one.book is None:
-                for request, outcome in one.outcomes:
-                    if request.claim is None or not isinstance(outcome, Answer):
-                        request.resolve(outcome)
-                    else:  # a key to be kept, and no account whose version could vouch for the answer
-                        request.rounds = ROUNDS
-                        again.append(request)
-            elif one.book.account.id not in written:
-                self._books.drop(queue.org_id, account)
-                queue.systems = None  # or the clock was turned
-                for request in one.requests:
-                    request.rounds += 1
-                again += one.requests
-                if queue.ahead is not None:
-                    again += queue.ahead.take_back(account)
-            else:
+            if one.book.account.id in written:
                 for request, outcome in one.outcomes:
                     request.resolve(outcome)
+                continue
+            self._books.drop(queue.org_id, account)
+            queue.systems = None  # or the clock was turned
+            for request in one.requests:
+                request.rounds += 1
+            again += one.requests
+            if queue.ahead is not None:
+                again += queue.ahead.take_back(account)
+        _wait_again(queue, again)
         self._database.committed(batch.publications(written))
-        queue.waiting.extendleft(reversed(again))
 
 
-def _rolled_back(fault: Exception) -> bool:
+def _wait_again(queue: Queue, requests: Iterable[Request]) -> None:
+    """In front of those who wait, in the order in which they arrived."""
+    queue.waiting.extendleft(sorted(requests, key=lambda one: one.place, reverse=True))
+
+
+def _rolled_back(fault: BaseException) -> bool:
     """Whether the database itself said that nothing of it is there."""
     if isinstance(fault, Unavailable):
         return fault.code == "lock_timeout"

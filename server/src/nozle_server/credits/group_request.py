@@ -56,7 +56,6 @@ class Request:
     account: AccountKey = field(init=False)
     rounds: int = field(init=False, default=0)
     place: int = field(init=False, default=0)
-    answered: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
@@ -67,7 +66,6 @@ class Request:
 
     def resolve(self, outcome: "Answer | BaseException") -> None:
         """Answer whoever asked, unless that was done or nobody waits any more."""
-        self.answered = True
         if self.done.done():
             return
         if isinstance(outcome, Answer):

@@ -1,11 +1,12 @@
 """The books that a process remembers from batch to batch, those used last."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from uuid import UUID
 
 from nozle_server.credits import book_store
 from nozle_server.credits.book import Book
+from nozle_server.credits.book_store import Loaded
 from nozle_server.credits.group_queue import Queue
 from nozle_server.credits.group_request import AccountKey, Request
 from nozle_server.credits.system_store import Systems
@@ -24,10 +25,10 @@ class KeptBooks:
 
     async def find(
         self, connection: Tx, org_id: UUID, chosen: Sequence[Request]
-    ) -> dict[AccountKey, Book | None]:
-        """The book of every account, with the entities asked for; those not remembered in one query. None where a
-        customer has no account; nothing where there is no such customer."""
-        books: dict[AccountKey, Book | None] = {}
+    ) -> dict[AccountKey, Book | Loaded]:
+        """The book of every account, with the entities asked for; those not remembered in one query. Where there is none,
+        what was found in its place: nothing of it is remembered."""
+        books: dict[AccountKey, Book | Loaded] = {}
         missing: dict[AccountKey, set[str]] = {}
         for request in chosen:
             account, entity = request.account, request.entity
@@ -46,11 +47,10 @@ class KeptBooks:
             wanted = [(customer, system, names) for (customer, system), names in missing.items()]
             loaded = await book_store.load(connection, org_id, wanted)
             for account, found in zip(missing, loaded, strict=True):
-                if found.known:
-                    books[account] = found.book
-        for account, book in books.items():
-            if book is not None:
-                self._books[org_id, account] = book
+                books[account] = found.book or found
+        for account, one in books.items():
+            if isinstance(one, Book):
+                self._books[org_id, account] = one
                 self._books.move_to_end((org_id, account))
         while len(self._books) > KEPT_ACCOUNTS:
             self._books.popitem(last=False)
@@ -68,6 +68,11 @@ class KeptBooks:
         """What is known of an account is not to be trusted any more."""
         self._books.pop((org_id, account), None)
 
+    def drop_organizations(self, org_ids: Container[UUID]) -> None:
+        """As `drop`, of all accounts of these."""
+        for key in [one for one in self._books if one[0] in org_ids]:
+            del self._books[key]
+
     def drop_all(self) -> None:
         """As `drop`, of all accounts."""
         self._books.clear()
@@ -77,6 +82,5 @@ class KeptBooks:
         zone, too), their copies are gone."""
         queue.systems = systems
         if queue.version not in (None, systems.version):
-            for key in [one for one in self._books if one[0] == queue.org_id]:
-                del self._books[key]
+            self.drop_organizations({queue.org_id})
         queue.version = systems.version

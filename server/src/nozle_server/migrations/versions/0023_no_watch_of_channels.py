@@ -2,7 +2,7 @@
 
 from nozle_server.infra.migrate import run_script
 
-revision = "0024"
+revision = "0023"
 down_revision = "0022"
 
 

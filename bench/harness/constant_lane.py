@@ -13,10 +13,14 @@ from nozle_server.api.edge import Edge
 from nozle_server.api.incoming import Incoming
 from nozle_server.api.lane import Lane
 from nozle_server.api.metrics import Metrics
+from nozle_server.api.recall import BYTES_A_CUSTOMER
 from nozle_server.api.server import new_event_loop, serve
 from nozle_server.core.clock import SystemClock
 from nozle_server.core.standing import Standing
 from nozle_server.infra.logging import configure_logging
+
+CUSTOMERS = 100_000
+"""As many as the server has room for unless it is told otherwise."""
 
 
 class _Constant:
@@ -32,7 +36,7 @@ class _Constant:
 
 def application(body: bytes) -> Any:
     """What the server takes for an application: it has a lane, and is never called."""
-    lane = Lane(Edge(Cors(("*",)), Metrics()), SystemClock(), remembered_bytes=1 << 20)
+    lane = Lane(Edge(Cors(("*",)), Metrics()), SystemClock(), remembered_bytes=CUSTOMERS * BYTES_A_CUSTOMER)
     lane.add("GET", "/api/v1/can", _Constant(body))  # type: ignore[arg-type]
 
     async def call(_scope: object, _receive: object, _send: object) -> None:

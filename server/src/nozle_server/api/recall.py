@@ -12,7 +12,6 @@ from random import getrandbits
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from nozle_server.core.clock import in_seconds
 from nozle_server.core.standing import all_stand
 
 if TYPE_CHECKING:
@@ -67,10 +66,10 @@ class Form:
 class Terms:
     """What many answers rely on, and until when, in seconds of the clock."""
 
-    __slots__ = ("ends_at_s", "standings")
+    __slots__ = ("ends_at", "standings")
 
     def __init__(self, standings: tuple[Standing, ...], ends_at: datetime | None) -> None:
-        self.standings, self.ends_at_s = standings, None if ends_at is None else ends_at.timestamp()
+        self.standings, self.ends_at = standings, ends_at
 
 
 class Remembered:
@@ -90,7 +89,7 @@ class Recall:
     older is dropped. Metrics count every answer; the log tells of those of a second together."""
 
     def __init__(self, edge: Edge, clock: Clock, max_bytes: int) -> None:
-        self._edge, self._clock_s, self._max_bytes = edge, in_seconds(clock), max_bytes
+        self._edge, self._clock, self._max_bytes = edge, clock, max_bytes
         self._young: dict[bytes, Remembered] = {}
         self._old: dict[bytes, Remembered] = {}
         self._young_bytes = 0
@@ -116,7 +115,7 @@ class Recall:
         if (
             began >= one.own.until
             or not all_stand(terms.standings, began)
-            or (terms.ends_at_s is not None and self._clock_s() >= terms.ends_at_s)
+            or (terms.ends_at is not None and self._clock.now() >= terms.ends_at)
         ):
             self._forget(request)
             return None

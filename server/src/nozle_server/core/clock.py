@@ -1,7 +1,5 @@
 """Where instants come from. Only edges (routes, jobs, the CLI) ask a clock; everything else takes `now` as an argument."""
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -30,8 +28,3 @@ class FixedClock:
 
     def move_to(self, at: datetime) -> None:
         self._at = at
-
-
-def in_seconds(clock: Clock) -> Callable[[], float]:
-    """The same clock for who asks it very often: seconds, as `datetime.timestamp()` has them."""
-    return time.time if type(clock) is SystemClock else lambda: clock.now().timestamp()

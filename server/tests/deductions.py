@@ -15,6 +15,13 @@ from nozle_server.infra.idempotency import Claim
 from world import World
 
 
+async def with_credits(world: World, amount: object = 100, *customers: str) -> None:
+    """Customers who have so many credits each."""
+    for customer in customers or ("acme",):
+        await world.a_customer(customer)
+        await world.grant(customer, amount)
+
+
 async def take(group: GroupCommit, world: World, amount: object, **more: Any) -> dict[str, Any]:
     """Deduct, and what was answered."""
     answer = await group.submit(a_request(world, amount, **more))

@@ -67,12 +67,6 @@ def asking(group: GroupCommit, world: World, *amounts: object, **more: Any) -> l
     return [asyncio.create_task(take(group, world, amount, **more)) for amount in amounts]
 
 
-async def with_credits(world: World, amount: object = 100, *customers: str) -> None:
-    for customer in customers or ("acme",):
-        await world.a_customer(customer)
-        await world.grant(customer, amount)
-
-
 async def settled() -> None:
     """All that can go on without the database has."""
     for _ in range(20):

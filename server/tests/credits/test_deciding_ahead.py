@@ -10,13 +10,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deductions import take
-from held_writes import Call, Writes, asking, settled, with_credits
+from deductions import take, with_credits
+from held_writes import Call, Writes, asking, settled
 from nozle_server.core.errors import RuleBroken, Unavailable
 from nozle_server.credits import group_commit
 from nozle_server.credits.book import Book
 from nozle_server.credits.group_commit import GroupCommit
-from nozle_server.credits.model import Deduction
+from nozle_server.credits.model import ZERO, Deduction
 from nozle_server.infra import database
 from nozle_server.infra.database import Tx
 from world import World, audit
@@ -43,7 +43,7 @@ def seen(decided: list[int], number: int) -> Callable[[Book | None, datetime], D
 
     def decide(_book: Book | None, _now: datetime) -> Deduction:
         decided.append(number)
-        return Deduction(False, 0)  # type: ignore[arg-type]
+        return Deduction(False, ZERO)
 
     return decide
 

@@ -13,10 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from deductions import take
-from nozle_server.api.app import build_app
-from nozle_server.bootstrap import Settings, build_services
-from nozle_server.core.clock import SystemClock
+from deductions import take, with_credits
 from nozle_server.core.errors import Conflict, NotFound, RuleBroken, Unavailable
 from nozle_server.credits import entry_writes, group_commit
 from nozle_server.credits.book import Book
@@ -25,7 +22,7 @@ from nozle_server.credits.group_commit import GroupCommit
 from nozle_server.credits.model import Deduction
 from nozle_server.credits.spending import Spending, deduct
 from nozle_server.infra.database import Database, Tx
-from world import Client, World, audit, open_world
+from world import World, audit
 
 pytestmark = pytest.mark.database
 
@@ -57,12 +54,6 @@ async def held(world: World, customer: str = "acme") -> AsyncIterator[None]:
         yield
     finally:
         await connection.close()
-
-
-async def with_credits(world: World, amount: object = 100, *customers: str) -> None:
-    for customer in customers or ("acme",):
-        await world.a_customer(customer)
-        await world.grant(customer, amount)
 
 
 async def test_what_arrives_together_is_decided_in_order_of_arrival(world: World, group: GroupCommit) -> None:
@@ -482,29 +473,3 @@ async def test_a_commit_in_doubt_is_told_as_such(
             await take(group, world, 5)
     assert doubts
     assert await world.balance("acme") == 94
-
-
-async def test_a_young_ledger_is_not_read_from_end_to_end_for_each_entry(fresh_database: Database) -> None:
-    """A plan made while the tables were almost empty reads them all, and stays with its connection: also that of a foreign
-    key's check, which runs for every row written."""
-    entries = 2_000
-    services = build_services(fresh_database, Settings(), SystemClock())
-    world = await open_world(Client(build_app(services)), services)
-    await with_credits(world, entries)
-    database = await Database.connect(world.database.url, connections=1, generic_plans=True)
-    group = GroupCommit(database, world.services.bus)
-    try:
-        for _ in range(entries // 20):
-            await asyncio.gather(*(take(group, world, 1) for _ in range(20)))
-        async with database.connection() as connection:
-            await connection.execute("select pg_stat_force_next_flush()")
-            read = await connection.fetchval(
-                """select sum(seq_tup_read) + (select sum(idx_tup_read) from pg_stat_user_indexes
-                       where relname = 'ledger_entries')
-                   from pg_stat_user_tables where relname = 'ledger_entries'"""
-            )
-    finally:
-        await group.close()
-        await database.close()
-    assert read < entries**2 / 4
-    await audit(world)

@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deductions import a_request
-from held_writes import Writes, settled, with_credits
+from deductions import a_request, with_credits
+from held_writes import Writes, settled
 from nozle_server.core import json
 from nozle_server.core.errors import Conflict, Unavailable
 from nozle_server.credits import group_batch, group_commit, kept_books

@@ -10,6 +10,7 @@ import pytest
 
 from nozle_server.core.errors import Unavailable
 from nozle_server.core.ids import new_id
+from nozle_server.core.standing import Standing
 from nozle_server.identity import key_cache, store
 from nozle_server.identity.key_cache import KeyCache
 from nozle_server.identity.model import ApiKey, KeyKind, Mode, Organization, Principal
@@ -240,6 +241,15 @@ async def test_a_standing_is_of_the_rights_and_not_of_the_key_alone(
     assert keys.standing_of(publishable, after) is not None
 
 
+async def _standing(cache: KeyCache, key: str) -> Standing:
+    """That of a key that has just been found."""
+    principal = await cache.find(key)
+    assert principal is not None
+    standing = cache.standing_of(key, principal)
+    assert standing is not None
+    return standing
+
+
 async def _more_keys(database: Database, organization: Organization, count: int) -> list[str]:
     texts = [new_key_text(KeyKind.SECRET, Mode.TEST) for _ in range(count)]
     async with database.transaction() as tx:
@@ -268,10 +278,7 @@ async def test_keys_in_use_are_looked_up_again_together_and_nobody_waits(
 async def test_a_key_that_was_looked_up_by_itself_is_dead_a_second_after_it_was_revoked(
     cache: KeyCache, database: Database, ticker: Ticker, made: Made
 ) -> None:
-    principal = await cache.find(made[1])
-    assert principal is not None
-    standing = cache.standing_of(made[1], principal)
-    assert standing is not None
+    standing = await _standing(cache, made[1])
     await _revoke(database, cache, made[1])
     ticker.now += key_cache.RENEWED_EVERY_S
     await cache.renew()
@@ -283,10 +290,7 @@ async def test_a_key_that_was_looked_up_by_itself_is_dead_a_second_after_it_was_
 async def test_changed_rights_are_found_by_looking_up_too(
     cache: KeyCache, database: Database, ticker: Ticker, made: Made
 ) -> None:
-    before = await cache.find(made[2])
-    assert before is not None
-    standing = cache.standing_of(made[2], before)
-    assert standing is not None
+    standing = await _standing(cache, made[2])
     async with database.transaction() as tx:
         await update_organization(tx, org_id=made[0].id, settings={"publishable_key_access": "catalog_only"})
     ticker.now += key_cache.RENEWED_EVERY_S
@@ -319,10 +323,7 @@ async def test_a_renewal_that_looked_before_a_revocation_counts_from_when_it_beg
 async def test_news_during_a_renewal_win(
     cache: KeyCache, counting: CountingDatabase, database: Database, ticker: Ticker, made: Made
 ) -> None:
-    principal = await cache.find(made[1])
-    assert principal is not None
-    standing = cache.standing_of(made[1], principal)
-    assert standing is not None
+    standing = await _standing(cache, made[1])
     counting.open.clear()
     ticker.now += key_cache.RENEWED_EVERY_S
     renewing = asyncio.create_task(cache.renew())
@@ -368,10 +369,7 @@ async def test_a_slow_renewal_takes_nothing_from_who_looked_later(
 async def test_what_cannot_be_looked_up_in_time_lapses(
     cache: KeyCache, counting: CountingDatabase, ticker: Ticker, made: Made
 ) -> None:
-    principal = await cache.find(made[1])
-    assert principal is not None
-    standing = cache.standing_of(made[1], principal)
-    assert standing is not None
+    standing = await _standing(cache, made[1])
     counting.away = True
     for _ in range(2):
         ticker.now += key_cache.RENEWED_EVERY_S

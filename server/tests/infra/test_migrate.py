@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -12,34 +14,36 @@ from nozle_server.infra.migrate import migrate
 pytestmark = pytest.mark.database
 
 
-async def test_three_servers_that_start_at_once_all_come_up(database_server: str) -> None:
-    """One migrates, the others wait and find nothing left to do."""
+@asynccontextmanager
+async def an_empty_database(database_server: str) -> AsyncIterator[tuple[str, asyncpg.Connection]]:
+    """Its URL, and a connection to it. It is dropped afterwards."""
     name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"
     admin = await asyncpg.connect(database_server)
     await admin.execute(f'create database "{name}"')
     try:
         url = with_database(database_server, name)
-        await asyncio.gather(*(migrate(url) for _ in range(3)))
         connection = await asyncpg.connect(url)
-        assert await connection.fetchval("select count(*) from alembic_version") == 1
-        assert await connection.fetchval("select count(*) from organizations") == 0
+        yield url, connection
         await connection.close()
     finally:
         await admin.execute(f'drop database "{name}" with (force)')
         await admin.close()
 
 
+async def test_three_servers_that_start_at_once_all_come_up(database_server: str) -> None:
+    """One migrates, the others wait and find nothing left to do."""
+    async with an_empty_database(database_server) as (url, connection):
+        await asyncio.gather(*(migrate(url) for _ in range(3)))
+        assert await connection.fetchval("select count(*) from alembic_version") == 1
+        assert await connection.fetchval("select count(*) from organizations") == 0
+
+
 async def test_k01_a_migration_that_is_cut_off_before_its_version_is_noted_has_done_nothing(
     database_server: str,
 ) -> None:
     """The next start does it again, from its beginning: here the database refuses the version, as a kill would."""
-    name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"
-    admin = await asyncpg.connect(database_server)
-    await admin.execute(f'create database "{name}"')
-    try:
-        url = with_database(database_server, name)
+    async with an_empty_database(database_server) as (url, connection):
         await migrate(url, to="0001")
-        connection = await asyncpg.connect(url)
         await connection.execute(
             """
             create function refuse() returns trigger language plpgsql as $$ begin raise 'cut off'; end $$;
@@ -53,21 +57,12 @@ async def test_k01_a_migration_that_is_cut_off_before_its_version_is_noted_has_d
         await connection.execute("drop trigger refuse on alembic_version")
         await migrate(url)
         assert await connection.fetchval("select to_regclass('invoice_subscriptions')") is not None
-        await connection.close()
-    finally:
-        await admin.execute(f'drop database "{name}" with (force)')
-        await admin.close()
 
 
 async def test_organizations_of_earlier_releases_get_the_default_credit_system(database_server: str) -> None:
     """Decision 6: every organization has `credits`, also one that was there before there were credit systems."""
-    name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"
-    admin = await asyncpg.connect(database_server)
-    await admin.execute(f'create database "{name}"')
-    try:
-        url = with_database(database_server, name)
+    async with an_empty_database(database_server) as (url, connection):
         await migrate(url, to="0012")
-        connection = await asyncpg.connect(url)
         await connection.execute(
             """insert into organizations (id, name, mode, created_at)
                select gen_random_uuid(), n::text, 'test', now() from generate_series(1, 3) n"""
@@ -78,21 +73,12 @@ async def test_organizations_of_earlier_releases_get_the_default_credit_system(d
                left join credit_systems s on s.org_id = o.id group by o.id"""
         )
         assert [row["systems"] for row in rows] == [["credits active"]] * 3
-        await connection.close()
-    finally:
-        await admin.execute(f'drop database "{name}" with (force)')
-        await admin.close()
 
 
 async def test_watches_of_channels_are_gone_and_others_stay(database_server: str) -> None:
     """An earlier release watched the usage of who had a channel; usage is announced without it."""
-    name = f"nozle_migrate_{uuid.uuid4().hex[:12]}"
-    admin = await asyncpg.connect(database_server)
-    await admin.execute(f'create database "{name}"')
-    try:
-        url = with_database(database_server, name)
+    async with an_empty_database(database_server) as (url, connection):
         await migrate(url, to="0022")
-        connection = await asyncpg.connect(url)
         await connection.execute(
             """
             insert into organizations (id, name, mode, created_at) values (gen_random_uuid(), 'one', 'test', now());
@@ -106,7 +92,3 @@ async def test_watches_of_channels_are_gone_and_others_stay(database_server: str
         await migrate(url)
         assert await connection.fetchval("select array_agg(kind) from watches") == ["check_progress"]
         assert await connection.fetchval("select count(*) from realtime_channels") == 1
-        await connection.close()
-    finally:
-        await admin.execute(f'drop database "{name}" with (force)')
-        await admin.close()

@@ -64,7 +64,7 @@ class Form:
 
 
 class Terms:
-    """What many answers rely on, and until when, in seconds of the clock."""
+    """What many answers rely on, and until when."""
 
     __slots__ = ("ends_at", "standings")
 

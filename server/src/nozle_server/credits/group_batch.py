@@ -66,11 +66,11 @@ class Batch:
 
     def send(self, origin: UUID, org_id: UUID) -> Statement | None:
         """What writes all of it; None when there is nothing to be written or compared. The books go on from there."""
-        books = [one.book for one in self.decided.values()]
-        changed = [book for book in books if book.changes.entries]
-        seen = [book for book in books if not book.changes.entries]
-        if not books:
+        if not self.decided:
             return None
+        changing = [one for one in self.decided.values() if one.book.changes.entries]
+        changed = [one.book for one in changing]
+        seen = [one.book for one in self.decided.values() if not one.book.changes.entries]
         for book in changed:
             book.look()
         answers = [
@@ -80,9 +80,8 @@ class Batch:
             if request.claim is not None and isinstance(answer, Answer)
         ]
         statement = entry_writes.prepare(origin, org_id, changed, answers, seen=seen, systems=self.systems)
-        for one in self.decided.values():
-            if one.book.changes.entries:
-                one.sent = one.book.sent()
+        for one in changing:
+            one.sent = one.book.sent()
         return statement
 
     def rest(self) -> list[tuple[Account, Changes]]:

@@ -1,4 +1,4 @@
-"""What is asked of the group commit, what it is answered, and how it waits."""
+"""What is asked of the group commit, and what it is answered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -89,20 +89,21 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no
     """A pooled connection that is not wiped between uses: we never SET, LISTEN or hold advisory locks on one, and the
     wiping would be a round trip of its own for every request."""
 
-    # Rows that were written with what plans it has, and how many may be before they are made anew.
+    # What was asked to be written with the plans it has, and how much may be before they are made anew.
     _written = 0
     _written_at_most = 64
 
     def get_reset_query(self) -> str:
         return ""
 
-    async def replan(self, rows: int) -> None:
-        """Make plans anew when the tables have grown: twice as many `rows` have been written here as when they were made.
+    async def replan(self, writes: int) -> None:
+        """Ahead of so many `writes`: make plans anew when the tables have grown, twice as many have been made here as when
+        the plans were.
 
         A plan stays with its connection until its tables are analyzed, and one made for some dozen rows reads them all: it
         costs as much then. With a foreign key's check in it, each row written would read all that were written before.
         """
-        self._written += rows
+        self._written += writes
         if self._written > self._written_at_most:
             self._written_at_most = 2 * self._written
             await self.execute("discard plans")

@@ -113,7 +113,7 @@ def build_services(database: Database, settings: Settings, clock: Clock) -> Serv
     """The services over a database, with the PostgreSQL adapters of all seams."""
     bus = PostgresChangeBus(database)
     seams = Seams(PostgresEventLog(), PostgresUsageStore(), bus)
-    economics = Economics(database, seams.usage_store)
+    economics = Economics(database, seams.usage_store, clock)
     return Services(
         database=database,
         settings=settings,
@@ -258,6 +258,7 @@ async def background(services: Services, *, jobs: bool = True) -> AsyncIterator[
         await _in_background(stack, services.bus.run())
         await _until_heard(services.bus.lease)
         await _in_background(stack, services.keys.keep_fresh())
+        await _in_background(stack, services.economics.keep_fresh())
         await _in_background(stack, services.realtime.run())
         if jobs:
             await _in_background(stack, queue.run())

@@ -383,6 +383,24 @@ async def test_what_cannot_be_looked_up_in_time_lapses(
     assert standing.until == ticker.now + key_cache.TTL_S
 
 
+async def test_a_key_is_in_use_while_answers_rely_on_it(
+    cache: KeyCache, counting: CountingDatabase, ticker: Ticker, made: Made
+) -> None:
+    """Answers given again do not ask for it. Once they rest, so do the looks."""
+    standing = await _standing(cache, made[1])
+    await cache.find(made[2])
+    for _ in range(3):
+        ticker.now += key_cache.IN_USE_S - 0.5
+        standing.relied_on_at = ticker.now - 0.5
+        await cache.renew()
+        assert standing.until == ticker.now + key_cache.TTL_S
+    counting.lookups = 0
+    ticker.now += key_cache.IN_USE_S
+    await cache.renew()
+    assert counting.lookups == 0
+    assert ticker.now >= standing.until
+
+
 async def test_only_what_speaks_for_somebody_and_is_in_use_is_looked_up(
     cache: KeyCache, counting: CountingDatabase, database: Database, ticker: Ticker, made: Made,
     monkeypatch: pytest.MonkeyPatch,

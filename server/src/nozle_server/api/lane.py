@@ -82,7 +82,7 @@ class LaneProtocol(BoundedHttpProtocol):
         self._reading: tuple[Pipeline, Incoming] | None = None
         self._body = b""
         # Nothing has been read that is not answered, so what is read next begins with a request.
-        self._at_rest = True
+        self._at_rest = self._lane is not None
         # What was read at once, if it began at rest.
         self._read = b""
         self._recalled_at = 0.0
@@ -124,19 +124,23 @@ class LaneProtocol(BoundedHttpProtocol):
         self.tasks.add(task)
 
     def data_received(self, data: bytes) -> None:
-        if self._at_rest and self.cycle is not None and not self.flow.write_paused:
+        if self._at_rest and not self.flow.write_paused:
             lane, state = self._lane, self.server_state
             assert lane is not None, "only it leaves a connection at rest"
             recall = lane.recall
             answer = recall.answer(data, state.default_headers)
             if answer is not None:
                 self._recalled_at = recall.answered_at
+                if self._deadline is not None:
+                    self._end_beginning()
+                    self._start_keep_alive(self.timeout_keep_alive)
                 state.total_requests += 1
                 self._write(answer)
                 return
             known = lane.heads.find(data, self.client[0] if self.client else None)
             if known is not None:
                 self._read, self._at_rest = data, False
+                self._end_beginning()
                 self._unset_keepalive_if_required()
                 self._begin(*known)
                 return
@@ -149,6 +153,11 @@ class LaneProtocol(BoundedHttpProtocol):
             super().start_request()
             if self._body:
                 super().on_body(self._body)
+
+    def _end_beginning(self) -> None:
+        """The first request of a connection is there, all of it, if it was still to come."""
+        self._stop_deadline()
+        self._unfinished = False
 
     def _take(self) -> tuple[Pipeline, Incoming] | None:
         """A request that is plain by its head, with the pipeline for it; None for all others."""
@@ -179,9 +188,10 @@ class LaneProtocol(BoundedHttpProtocol):
         if idle >= self.timeout_keep_alive:
             super().timeout_keep_alive_handler()
         else:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive - idle, self.timeout_keep_alive_handler
-            )
+            self._start_keep_alive(self.timeout_keep_alive - idle)
+
+    def _start_keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     async def _answer(
         self, pipeline: Pipeline, incoming: Incoming, exchange: _Exchange, request: bytes

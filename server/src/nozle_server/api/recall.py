@@ -12,7 +12,7 @@ from random import getrandbits
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from nozle_server.core.standing import all_stand
+from nozle_server.core.standing import TOLD_LATE_S, all_stand
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -66,10 +66,17 @@ class Form:
 class Terms:
     """What many answers rely on, and until when."""
 
-    __slots__ = ("ends_at", "standings")
+    __slots__ = ("ends_at", "standings", "tell_at")
 
     def __init__(self, standings: tuple[Standing, ...], ends_at: datetime | None) -> None:
         self.standings, self.ends_at = standings, ends_at
+        self.tell_at = 0.0
+
+    def tell_of_use(self, monotonic: float) -> None:
+        """That an answer relies on them now; not to be told again for a moment."""
+        self.tell_at = monotonic + TOLD_LATE_S
+        for one in self.standings:
+            one.relied_on_at = monotonic
 
 
 class Remembered:
@@ -119,6 +126,8 @@ class Recall:
         ):
             self._forget(request)
             return None
+        if began >= terms.tell_at:
+            terms.tell_of_use(began)
         form = one.form
         if default_headers is not form.headers:
             form.put_in(default_headers)

@@ -9,15 +9,19 @@ from collections.abc import Iterable
 
 FOR_NOW = math.inf
 """Until somebody hears that it has changed."""
+TOLD_LATE_S = 1.0
+"""How late it may be told that something was relied on."""
 
 
 class Standing:
-    """`until` is moved on by who finds that the thing is still so, and set to 0 by who finds that it is not: for good."""
+    """`until` is moved on by who finds that the thing is still so, and set to 0 by who finds that it is not: for good.
+    `relied_on_at` is when somebody last gave an answer by it, told up to `TOLD_LATE_S` late: those who find out see by it for
+    what it is worth the while."""
 
-    __slots__ = ("until",)
+    __slots__ = ("relied_on_at", "until")
 
     def __init__(self, until: float = FOR_NOW) -> None:
-        self.until = until
+        self.until, self.relied_on_at = until, -math.inf
 
     def fall(self) -> None:
         self.until = 0.0

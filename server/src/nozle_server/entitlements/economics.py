@@ -10,15 +10,16 @@ from decimal import Decimal
 from uuid import UUID
 
 from nozle_server.catalog.model import Charge, ChargeFilter
+from nozle_server.core.clock import Clock
 from nozle_server.costs import store as costs_store
 from nozle_server.costs.model import CostType
 from nozle_server.costs.queries import average_cost_cents, cost_model_of_next_unit
 from nozle_server.costs.unit_cost import marginal_cents
 from nozle_server.entitlements.policy import Gap
 from nozle_server.entitlements.price_position import price_position
-from nozle_server.entitlements.snapshot import MetricFacts
+from nozle_server.entitlements.snapshot import MetricFacts, OrganizationSnapshot
 from nozle_server.infra.database import Database, Tx
-from nozle_server.infra.estimates import Estimate, Estimates
+from nozle_server.infra.estimates import Estimate, Estimates, Renewal
 from nozle_server.infra.usage_store import UsageStore, Window
 from nozle_server.subscriptions.model import Subscription
 
@@ -28,33 +29,45 @@ KEPT_EMPTY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A figure, and how it is read where it is not known."""
+    """A figure, and how it is read where it is not known, at an instant of the organization's time."""
 
     key: Hashable
-    read: Callable[[Tx], Awaitable[Decimal | None]]
+    read: Callable[[Tx, datetime], Awaitable[Decimal | None]]
 
 
 class Economics:
-    """One a process; bounded, and emptied by `forget_all` (`/admin/reload`)."""
+    """One a process; bounded, and emptied by `forget_all` (`/admin/reload`). Figures in use are read again before they are too
+    old while `keep_fresh` runs, at the time that `clock` tells."""
 
     def __init__(
-        self, database: Database, usage_store: UsageStore, estimates: Estimates | None = None
+        self, database: Database, usage_store: UsageStore, clock: Clock, estimates: Estimates | None = None
     ) -> None:
-        self._database, self._usage_store = database, usage_store
+        self._database, self._usage_store, self._clock = database, usage_store, clock
         self._estimates = estimates or Estimates(kept_s=KEPT_S, kept_empty_s=KEPT_EMPTY_S)
 
     def peek(self, wanted: Wanted, max_age_s: float | None) -> Estimate | None:
         """The figure, where it is known, `max_age_s` old at most."""
         return self._estimates.peek(wanted.key, max_age_s)
 
-    async def get(self, wanted: Wanted, max_age_s: float | None) -> Estimate:
-        """The figure, of which one caller at a time asks the database; who sets an age asks for itself."""
+    async def get(
+        self, wanted: Wanted, max_age_s: float | None, organization: OrganizationSnapshot, now: datetime
+    ) -> Estimate:
+        """The figure at the organization's `now`, of which one caller at a time asks the database; who sets an age asks for
+        itself."""
 
-        async def read() -> Decimal | None:
+        async def read(now: datetime) -> Decimal | None:
             async with self._database.connection() as connection:
-                return await wanted.read(connection)
+                return await wanted.read(connection, now)
 
-        return await self._estimates.get(wanted.key, read, max_age_s)
+        # A test clock's time does not move on by itself, and whoever moves it has the organization read anew.
+        renewal = None
+        if organization.test_now is None:
+            renewal = Renewal(lambda: read(self._clock.now()), organization.standing)
+        return await self._estimates.get(wanted.key, lambda: read(now), max_age_s, renewal=renewal)
+
+    async def keep_fresh(self) -> None:
+        """Read figures in use again before they lapse, until cancelled."""
+        await self._estimates.keep_fresh()
 
     def within(self, tx: Tx, *, as_of_now: bool = False) -> "Economics":
         """The same for who has a connection in hand, which is used: who holds one while waiting for another may wait for
@@ -73,7 +86,7 @@ class Economics:
     ) -> Wanted:
         """How far the price has been used that the next unit has."""
 
-        async def read(tx: Tx) -> Decimal:
+        async def read(tx: Tx, now: datetime) -> Decimal:  # noqa: ARG001  # the period says when
             return await price_position(
                 tx,
                 self._usage_store,
@@ -90,17 +103,23 @@ class Economics:
 
 class _Within(Economics):
     def __init__(self, outer: Economics, tx: Tx, as_of_now: bool) -> None:
-        super().__init__(outer._database, outer._usage_store, outer._estimates)
+        super().__init__(outer._database, outer._usage_store, outer._clock, outer._estimates)
         self._tx, self._as_of_now = tx, as_of_now
 
     def peek(self, wanted: Wanted, max_age_s: float | None) -> Estimate | None:
         """As `Economics.peek`."""
         return None if self._as_of_now else super().peek(wanted, max_age_s)
 
-    async def get(self, wanted: Wanted, max_age_s: float | None) -> Estimate:
+    async def get(
+        self,
+        wanted: Wanted,
+        max_age_s: float | None,
+        organization: OrganizationSnapshot,  # noqa: ARG002
+        now: datetime,
+    ) -> Estimate:
         """As `Economics.get`, each caller for itself: nobody else waits for what this connection finds."""
         age = 0.0 if self._as_of_now else KEPT_S if max_age_s is None else max_age_s
-        return await self._estimates.get(wanted.key, lambda: wanted.read(self._tx), age)
+        return await self._estimates.get(wanted.key, lambda: wanted.read(self._tx, now), age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +148,7 @@ def unit_cost(org_id: UUID, metric: MetricFacts, *, model: str | None, now: date
     if chosen is None or chosen.cost_type is CostType.PER_MODEL:
         average = Wanted(
             ("average", org_id, metric.id, model),
-            lambda tx: average_cost_cents(tx, org_id, metric.id, model, now),
+            lambda tx, at: average_cost_cents(tx, org_id, metric.id, model, at),
         )
         return UnitCost(average)
     if chosen.cost_type is CostType.PER_UNIT:
@@ -137,7 +156,7 @@ def unit_cost(org_id: UUID, metric: MetricFacts, *, model: str | None, now: date
         return UnitCost(chosen.amount_cents, chosen.id)
     month = now.date().replace(day=1)
 
-    async def read(tx: Tx) -> Decimal:
+    async def read(tx: Tx, now: datetime) -> Decimal:  # noqa: ARG001  # the month says when
         return marginal_cents(chosen.tiers, await costs_store.month_quantity(tx, org_id, chosen.id, month))
 
     return UnitCost(Wanted(("tier", org_id, chosen.id, month), read), chosen.id)

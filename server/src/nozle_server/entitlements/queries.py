@@ -106,7 +106,7 @@ async def decide_question(
     needed = economics if with_costs or policies.may_deny(organization.margin_enforcement) else None
     asked = _ask(snapshot, question, feature, policies, needed, now)
     wanted, age = asked.wanted, policies.maximum_age_s()
-    figures = [economics.peek(one, age) or await economics.get(one, age) for one in wanted]
+    figures = [economics.peek(one, age) or await economics.get(one, age, organization, now) for one in wanted]
     standings = [snapshot.standing, organization.standing, *(one.standing for one in figures)]
     if age is not None:
         standings += [Standing(one.read_at + age) for one in figures]

@@ -31,7 +31,7 @@ MAX_KEY_LENGTH = 200
 
 RENEWED_EVERY_S = TTL_S / 2
 IN_USE_S = 10.0
-"""How long after it was last asked for a key is looked up by itself. Answers given again (`api/recall.py`) do not ask."""
+"""How long a key is looked up by itself after it was last asked for, or an answer relied on it (`api/recall.py`)."""
 MAX_RENEWED = 256
 """Of those last asked for; the others are looked up when they are asked for."""
 
@@ -119,8 +119,7 @@ class KeyCache:
     async def renew(self) -> None:
         """Look up the keys in use, in one query. Unavailable when the database cannot be asked."""
         started, generation = self._monotonic(), self._generation
-        while self._in_use and next(iter(self._in_use.values())) + IN_USE_S <= started:
-            self._in_use.popitem(last=False)
+        self._forget_unused(started)
         asked = [digest for digest in self._in_use if digest in self._known]
         if not self._in_use:
             self._wanted.clear()
@@ -139,6 +138,13 @@ class KeyCache:
         if len(self._in_use) > MAX_RENEWED:
             self._in_use.popitem(last=False)
         self._wanted.set()
+
+    def _forget_unused(self, now: float) -> None:
+        for digest, asked_at in [*self._in_use.items()]:
+            answer = self._known.get(digest)
+            relied_on_at = asked_at if answer is None else answer.standing.relied_on_at
+            if max(asked_at, relied_on_at) + IN_USE_S <= now:
+                del self._in_use[digest]
 
     async def _load_once(self, digest: bytes, now: float) -> Principal | None:
         loading = self._loading.get(digest)

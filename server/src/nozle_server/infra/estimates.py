@@ -1,14 +1,32 @@
-"""Figures that are as good when they are a few seconds old: kept so long, read by one at a time, bounded in number."""
+"""Figures that are as good when they are a few seconds old: kept so long, read by one at a time, bounded in number.
+
+Those in use are read again before their time is over, so that nobody has to wait for it, let alone everybody at once. What
+could not be read in time lapses.
+"""
 
 import asyncio
+import heapq
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from nozle_server.core.standing import Standing
+import structlog
+
+from nozle_server.core.standing import TOLD_LATE_S, Standing
 
 KEPT_AT_MOST = 10_000
+LOOKED_EVERY_S = 0.5
+READ_AHEAD_S = 1.5
+READ_AHEAD_SHARE = 0.6
+"""Of the time that a figure is kept: the last of it, and no more than `READ_AHEAD_S`, is when it is read again."""
+READ_AT_ONCE = 64
+"""How many are read again at a look; the others lapse if their turn comes too late."""
+
+log = structlog.get_logger()
+
+Read = Callable[[], Awaitable[Decimal | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +42,18 @@ class Estimate:
     def read_at(self) -> float:
         return self.standing.until - self.kept_s
 
+    @property
+    def read_again_at(self) -> float:
+        return self.standing.until - min(READ_AHEAD_S, READ_AHEAD_SHARE * self.kept_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """How a figure is read again, of its own accord, while `stands`."""
+
+    read: Read
+    stands: Standing
+
 
 class Estimates:
     """Kept for `kept_s`, or `kept_empty_s` where there was nothing yet: the first of something should soon be seen."""
@@ -34,6 +64,11 @@ class Estimates:
         self._kept_s, self._kept_empty_s, self._monotonic = kept_s, kept_empty_s, monotonic
         self._known: dict[Hashable, Estimate] = {}
         self._reading: dict[Hashable, asyncio.Task[Estimate]] = {}
+        self._renewals: dict[Hashable, Renewal] = {}
+        # When which one would have to be read again; the number decides between equals. Some may have been read since.
+        self._due: list[tuple[float, int, Hashable]] = []
+        self._numbers = itertools.count()
+        self._wanted = asyncio.Event()
         self._generation = 0
 
     def peek(self, key: Hashable, max_age_s: float | None = None) -> Estimate | None:
@@ -41,25 +76,67 @@ class Estimates:
         known, now = self._known.get(key), self._monotonic()
         if known is None or now >= known.standing.until:
             return None
+        known.standing.relied_on_at = now
         return known if max_age_s is None or now < known.read_at + max_age_s else None
 
     async def get(
-        self, key: Hashable, read: Callable[[], Awaitable[Decimal | None]], max_age_s: float | None = None
+        self, key: Hashable, read: Read, max_age_s: float | None = None, *, renewal: Renewal | None = None
     ) -> Estimate:
-        """What is known, else what `read` finds; None from it is nothing yet. Who sets an age reads for itself."""
+        """What is known, else what `read` finds; None from it is nothing yet. Who sets an age reads for itself. With a
+        `renewal` it is read again while answers rely on it."""
         known = self.peek(key, max_age_s)
         if known is not None:
             return known
+        if renewal is not None:
+            self._renewals[key] = renewal
         if max_age_s is not None:
-            return await self._read(key, read)
+            found = await self._read(key, read)
+        else:
+            # Shielded: one caller that hangs up must not take the figure from the others.
+            found = await asyncio.shield(self._begin(key, read))
+        found.standing.relied_on_at = self._monotonic()
+        return found
+
+    async def keep_fresh(self) -> None:
+        """Read what is in use again before it lapses, until cancelled. Rests while nothing is."""
+        failing = False
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(LOOKED_EVERY_S)
+            try:
+                await self.renew()
+            except Exception as fault:  # noqa: BLE001  # whatever it is, the figures lapse and are read by who asks
+                if not failing:
+                    log.warning("estimates_not_renewed", error=repr(fault))
+                failing = True
+            else:
+                failing = False
+
+    async def renew(self) -> None:
+        """Read again what answers have relied on since it was read and what lapses soon, one after the other. Fails with the
+        first reading that does."""
+        now, read = self._monotonic(), 0
+        while self._due and self._due[0][0] <= now and read < READ_AT_ONCE:
+            _, _, key = heapq.heappop(self._due)
+            known, renewal = self._known.get(key), self._renewals.get(key)
+            if known is None or renewal is None or known.read_again_at > now:
+                continue
+            standing = known.standing
+            in_use = standing.relied_on_at + TOLD_LATE_S >= known.read_at
+            if in_use and standing.until > now and renewal.stands.until > now:
+                read += 1
+                await self._begin(key, renewal.read)
+        if not self._due:
+            self._wanted.clear()
+
+    def _begin(self, key: Hashable, read: Read) -> "asyncio.Task[Estimate]":
         reading = self._reading.get(key)
         if reading is None:
             reading = self._reading[key] = asyncio.create_task(self._read(key, read))
             reading.add_done_callback(lambda task: self._done(key, task))
-        # Shielded: one caller that hangs up must not take the figure from the others.
-        return await asyncio.shield(reading)
+        return reading
 
-    async def _read(self, key: Hashable, read: Callable[[], Awaitable[Decimal | None]]) -> Estimate:
+    async def _read(self, key: Hashable, read: Read) -> Estimate:
         started, generation = self._monotonic(), self._generation
         found = await read()
         kept_s = self._kept_empty_s if found is None else self._kept_s
@@ -70,13 +147,23 @@ class Estimates:
             return before
         if before is not None and before.value == found:
             before.standing.until = started + kept_s
+            self._plan(key, before)
             return before
         if before is not None:
             before.standing.fall()
         elif len(self._known) >= KEPT_AT_MOST:
-            self._known.pop(next(iter(self._known))).standing.fall()
+            oldest = next(iter(self._known))
+            self._known.pop(oldest).standing.fall()
+            self._renewals.pop(oldest, None)
         made = self._known[key] = Estimate(found, Standing(started + kept_s), kept_s)
+        self._plan(key, made)
         return made
+
+    def _plan(self, key: Hashable, one: Estimate) -> None:
+        """Have it read again, if it is in use by then."""
+        if key in self._renewals:
+            heapq.heappush(self._due, (one.read_again_at, next(self._numbers), key))
+            self._wanted.set()
 
     def _done(self, key: Hashable, task: "asyncio.Task[Estimate]") -> None:
         if self._reading.get(key) is task:
@@ -90,3 +177,5 @@ class Estimates:
             one.standing.fall()
         self._known.clear()
         self._reading.clear()
+        self._renewals.clear()
+        self._due.clear()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from statistics import median
 
 from harness import client, cores, deciding, tools
 from harness.bench import CONNECTIONS, Bench, main
@@ -13,6 +14,7 @@ from harness.load import Load
 from harness.measurement import Measurement
 from harness.report import Figure, Reading, Yardstick
 from harness.server import Organization, memory_mib
+from harness.stalls import stalls
 from harness.traffic import Traffic, get
 from harness.world import CUSTOMERS, customer_names, enrol, enrol_like_first, send_events
 
@@ -23,6 +25,7 @@ CONSTANT, FILE = "same server, constant", "nginx file in memory"
 DECISION_US = 5.0
 RATIO_TO_FILE = 0.9
 P99_MS = {1: 0.5, 64: 2.0}
+TURNS, FEW_TURNS = 15, 3
 
 
 async def measure(bench: Bench) -> None:
@@ -45,6 +48,7 @@ async def measure(bench: Bench) -> None:
         few = {name: port for name, port in yardsticks.items() if name in (CONSTANT, FILE)}
         await runs.cached("can_1", names[:1], few)
         await runs.cached("can", names, yardsticks)
+        await runs.in_turns(names)
         await runs.while_others_change(names)
         if bench.connections == CONNECTIONS:
             many = customer_names(MANY)
@@ -116,6 +120,46 @@ class Runs:
                 report.say(f"            busy, the servers' core and the load's: {'; '.join(said)}")
         if len(customers) == MANY:
             report.say(f"memory: asking for them took {grown:,.0f} MiB, {1024 * grown / MANY:.2f} KiB each")
+
+    async def in_turns(self, customers: Sequence[str]) -> None:
+        """The 99th percentile, of one second at a time, can() and the file by turns: one stall of the machine decides over the
+        second that it falls into, and over no other."""
+        bench, report = self._bench, self._bench.report
+        turns = TURNS if bench.connections == CONNECTIONS else FEW_TURNS
+        report.say(f"\np99 over HTTP: {len(customers):,} customers, all cached, {turns} turns of 1 s each")
+        if cores.CAN_PIN:
+            said = " and ".join(stalls(core).say() for core in (SERVER_CORE, LOAD_CORE))
+            report.say(f"the machine keeps a loop that only looks at the clock waiting: on {said}")
+        traffic = Traffic(_questions(self._organization, customers))
+        loads = {"can()": self._load}
+        if (port := self._yardsticks.get(FILE)) is not None:
+            loads[FILE] = Load(port)
+        for connections in bench.connections:
+            found: dict[str, list[Measurement]] = {name: [] for name in loads}
+            for load in loads.values():
+                await load.measure(traffic, connections=connections, seconds=1)
+            for _ in range(turns):
+                for name, load in loads.items():
+                    found[name].append(await load.turn(traffic, connections=connections))
+            self._say_turns(connections, found)
+
+    def _say_turns(self, connections: int, found: dict[str, list[Measurement]]) -> None:
+        report, wanted = self._bench.report, P99_MS.get(connections)
+        middle = {}
+        for name, each in found.items():
+            times = sorted(one.p99_ms or 0.0 for one in each)
+            middle[name] = median(times)
+            said = f"c{connections} {name}: {', '.join(f'{one:.2f}' for one in times)} ms"
+            if wanted is not None:
+                said += f"; {sum(one < wanted for one in times)} of {len(times)} under {wanted} ms"
+            report.say(said)
+        if FILE in middle:
+            n = sum(one.n for one in found["can()"])
+            report.add(Reading(f"can_p99_c{connections}", middle["can()"], "ms", FILE, middle[FILE], n))
+        if wanted is not None:
+            report.say(
+                f"            goals: {_said(f'median p99 under {wanted} ms', middle['can()'] < wanted)}"
+            )
 
     async def while_others_change(self, customers: Sequence[str]) -> None:
         """The yardstick is the same without changes, measured right before."""

@@ -29,6 +29,10 @@ class Load:
         await self._send(traffic, connections=connections, seconds=WARM_UP_S)
         return await self._send(traffic, connections=connections, seconds=seconds)
 
+    async def turn(self, traffic: Traffic, *, connections: int) -> Measurement:
+        """Measure for a second, what was warm before."""
+        return await self._send(traffic, connections=connections, seconds=1)
+
     async def _send(self, traffic: Traffic, *, connections: int, seconds: int) -> Measurement:
         program = tools.find("wrk")
         if program is None:

@@ -100,7 +100,7 @@ def _ms(milliseconds: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Something that was looked at while it ran, and not a speed; the yardstick is an earlier look."""
+    """Something that was looked at while it ran, and not a speed; the yardstick is an earlier look, or one at another."""
 
     name: str
     value: float
@@ -116,17 +116,17 @@ class Reading:
     def to_json(self) -> dict[str, object]:
         return {
             "name": self.name,
-            "value": round(self.value, 1),
+            "value": round(self.value, 3),
             "unit": self.unit,
             "yardstick": self.yardstick,
             "ratio": round(self.ratio, 4),
             "n": self.n,
-            "yardstick_value": round(self.yardstick_value, 1),
+            "yardstick_value": round(self.yardstick_value, 3),
         }
 
     def to_row(self) -> str:
         return (
-            f"{self.name}: {self.value:,.1f} {self.unit}, {self.yardstick} {self.yardstick_value:,.1f} {self.unit},"
+            f"{self.name}: {self.value:,.2f} {self.unit}, {self.yardstick} {self.yardstick_value:,.2f} {self.unit},"
             f" ratio {self.ratio:.3f} (N = {self.n:,})"
         )
 

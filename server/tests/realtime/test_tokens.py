@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,62 @@ def test_what_we_made_says_who_and_what() -> None:
     assert (claims.org_id, claims.key_id, claims.channels) == (ORG, KEY, ("customer:a:b",))
     assert claims.expires_at == NOW + LIFETIME
     assert verify(SECRET, signed(HEADER, claims_of(a_token())), NOW) == claims
+
+
+CENTRIFUGO = {
+    "sub": str,
+    "exp": int,
+    "iat": int,
+    "jti": str,
+    "aud": str,
+    "iss": str,
+    "info": dict,
+    "b64info": str,
+    "channels": list,
+    "subs": dict,
+    "meta": dict,
+    "expire_at": int,
+}
+"""The claims that Centrifugo reads (https://centrifugal.dev/docs/server/authentication#connection-jwt-claims)."""
+
+
+def test_a_jwt_library_and_centrifugo_read_it_as_we_mean_it() -> None:
+    """With the secret as it stands in the settings; every claim is one of Centrifugo's, of the type it wants. None subscribes
+    by itself (`channels`, `subs`): the published clients do, and would be told that they are subscribed already."""
+    secret = "geheim-ä-" + "x" * 32
+    now = datetime.now(UTC)
+    token, until = mint(
+        secret.encode(), org_id=ORG, key_id=KEY, scope="workspace", channels=("workspace:a:b",), real_now=now
+    )
+    asked = jwt.get_unverified_header(token)
+    assert asked == {"alg": "HS256", "typ": "JWT"}
+    required = {"require": ["sub", "exp", "iat", "aud"]}
+    claims = jwt.decode(token, secret, algorithms=["HS256"], audience="nozle:realtime", options=required)
+    assert {name: type(value) for name, value in claims.items()} == {
+        name: CENTRIFUGO[name] for name in ("sub", "aud", "iat", "exp", "info", "meta")
+    }
+    assert claims["sub"] == f"workspace:{KEY}"
+    assert claims["exp"] - claims["iat"] == 3600
+    assert claims["exp"] == until.timestamp()
+    assert claims["info"] == {"workspace_id": str(ORG), "scope": "workspace"}
+    assert claims["meta"] == {"key": str(KEY), "allow": ["workspace:a:b"]}
+
+
+@pytest.mark.parametrize(
+    ("secret", "audience", "ago", "fault"),
+    [
+        ("another secret of thirty-two bytes", "nozle:realtime", timedelta(), jwt.InvalidSignatureError),
+        ("s" * 32, "nozle:rest", timedelta(), jwt.InvalidAudienceError),
+        ("s" * 32, "nozle:realtime", LIFETIME, jwt.ExpiredSignatureError),
+    ],
+)
+def test_a_jwt_library_refuses_it_elsewhere_and_later(
+    secret: str, audience: str, ago: timedelta, fault: type[Exception]
+) -> None:
+    made_at = datetime.now(UTC) - ago
+    token, _ = mint(SECRET, org_id=ORG, key_id=KEY, scope="customer", channels=(), real_now=made_at)
+    with pytest.raises(fault):
+        jwt.decode(token, secret, algorithms=["HS256"], audience=audience)
 
 
 def test_it_lives_for_an_hour_and_not_longer() -> None:

@@ -4,6 +4,7 @@ what is committed reaches every channel for which a token lives, in order, whate
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -18,11 +19,13 @@ from nozle_server.api.app import build_app
 from nozle_server.api.server import serve
 from nozle_server.bootstrap import Services, background, build_services
 from nozle_server.core.clock import SystemClock
+from nozle_server.core.ids import new_id
 from nozle_server.identity.operations import revoke_key
 from nozle_server.infra.database import Database
 from nozle_server.infra.retention import prune
 from nozle_server.infra.settings import Settings
-from nozle_server.realtime import audience_store, centrifugo, centrifugo_api
+from nozle_server.realtime import audience_store, centrifugo, centrifugo_api, store
+from nozle_server.realtime.flips import Told, Urgency, urgency
 from world import Client, World, open_world
 
 from .fake_centrifugo import KEY, FakeCentrifugo
@@ -405,3 +408,64 @@ async def test_who_lost_the_lease_while_it_looked_notes_nothing_as_told(
     await shop.change_plan("acme", "pro")
     await lost.wait()
     await fake.until(lambda: fake.heard(channel_of(shop), feature="sso", allowed=True))
+
+
+async def test_a_feature_that_goes_for_good_while_centrifugo_fails_is_told_when_it_is_back(
+    shop: World, fake: FakeCentrifugo, serving: Services
+) -> None:
+    """Nothing but what was told before remembers that there was one."""
+    mine = channel_of(shop)
+    await token_for(shop)
+    await shop.change_plan("acme", "pro")
+    await fake.until(lambda: fake.heard(mine, feature="sso", allowed=True))
+    await _once(lambda: mine not in serving.realtime.broker._doubts)  # type: ignore[attr-defined]
+    fake.fault = _answering(500)
+    answer = await shop.call("DELETE", "/core/api/v1/features/sso")
+    assert answer.status == 200, answer.body
+    await fake.until(lambda: any(one["publish"]["data"]["allowed"] is False for one in fake.commands))
+    fake.fault = lambda *_: None
+    await fake.until(lambda: fake.heard(mine, feature="sso", allowed=False))
+
+
+async def test_who_notes_late_what_another_has_told_since_notes_nothing(world: World) -> None:
+    """Two processes told of one channel, one after the other; the first stalled before it noted what it had told."""
+    name = channel_of(world, "late")
+    opened, closed = (
+        Told(allowed, reason, Decimal(0), None, None, SystemClock().now())
+        for allowed, reason in ((True, "included"), (False, "not_included"))
+    )
+    stalled, next_one = new_id(), new_id()
+    async with world.database.transaction() as tx:
+        await store.lock_channel(tx, world.org_id, name)
+        await audience_store.doubt_told(tx, world.org_id, name, {"sso": opened}, stalled)
+        doubted = (await store.read_told(tx, world.org_id, name))["sso"]
+        assert urgency(doubted, opened) is Urgency.NOW, "nobody knows whether it was told"
+        await audience_store.doubt_told(tx, world.org_id, name, {"sso": closed}, next_one)
+        await audience_store.note_told(tx, world.org_id, name, {"sso": closed}, next_one)
+        await audience_store.note_told(tx, world.org_id, name, {"sso": opened}, stalled)
+        assert await store.read_told(tx, world.org_id, name) == {"sso": closed}
+        assert urgency(closed, opened) is Urgency.NOW, "or its clients stay where they are"
+
+
+async def test_who_leads_again_does_not_use_the_keys_of_before(
+    shop: World, fake: FakeCentrifugo, serving: Services
+) -> None:
+    """Another process has told otherwise meanwhile: under the old key Centrifugo would take the news for old."""
+    broker, mine = serving.realtime.broker, channel_of(shop)
+    assert isinstance(broker, centrifugo.CentrifugoBroker)
+    await token_for(shop)
+    fake.fault = lambda when, _: web.Response(status=502) if when == "after" else None
+    await shop.change_plan("acme", "pro")
+    await fake.until(lambda: fake.heard(mine, feature="sso", allowed=True))
+    async with shop.database.transaction() as tx:
+        await tx.execute(
+            "update server_leases set holder = gen_random_uuid(), until = now() + interval '1 hour'"
+        )
+    await _once(lambda: not broker._leads())
+    closed = Told(False, "not_included", Decimal(0), None, None, SystemClock().now())
+    async with shop.database.transaction() as tx:
+        await store.lock_channel(tx, shop.org_id, mine)
+        await store.write_told(tx, shop.org_id, mine, {"sso": closed})
+        await tx.execute("delete from server_leases")
+    fake.fault = lambda *_: None
+    await fake.until(lambda: len(fake.heard(mine, feature="sso", allowed=True)) == 2)

@@ -1,10 +1,13 @@
 """The SQL of the external broker: who may be listening, which process tells them, and what has to be told anew."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from nozle_server.infra.database import Tx
+from nozle_server.realtime import store
+from nozle_server.realtime.flips import Told
 
 
 async def open_until(tx: Tx, org_id: UUID, channels: Sequence[str], until: datetime) -> None:
@@ -47,14 +50,34 @@ async def give_up_lease(tx: Tx, name: str, holder: UUID) -> None:
     await tx.execute("delete from server_leases where name = $1 and holder = $2", name, holder)
 
 
-async def forget_told(tx: Tx, org_id: UUID, channel: str, features: Sequence[str]) -> None:
-    """From here on nobody knows whether these were told: the next look tells them."""
+async def doubt_told(tx: Tx, org_id: UUID, channel: str, telling: Mapping[str, Told], look: UUID) -> None:
+    """From here on nobody knows whether these were told: the next look finds that they differ, and tells them. Kept and not
+    deleted: of a feature that is gone since, nothing else says that it has to be told. The channel is locked."""
+    doubted = {feature: replace(one, reason=_doubted_by(look)) for feature, one in telling.items()}
+    await store.write_told(tx, org_id, channel, doubted)
+
+
+async def note_told(tx: Tx, org_id: UUID, channel: str, told: Mapping[str, Told], look: UUID) -> None:
+    """These were told, as the look found them; but nothing of those that another look has doubted since."""
+    if await store.lock_existing_channel(tx, org_id, channel) is None:
+        return  # gone with all that was told there: it will be told again
     await tx.execute(
-        "delete from realtime_told where org_id = $1 and channel = $2 and feature = any($3)",
+        """
+        update realtime_told t set told = jsonb_set(t.told, '{reason}', to_jsonb(n.reason))
+        from unnest($3::text[], $4::text[]) as n (feature, reason)
+        where t.org_id = $1 and t.channel = $2 and t.feature = n.feature and t.told ->> 'reason' = $5
+        """,
         org_id,
         channel,
-        list(features),
+        list(told),
+        [one.reason for one in told.values()],
+        _doubted_by(look),
     )
+
+
+def _doubted_by(look: UUID) -> str:
+    """In place of the reason: no decision has this one, and of another look it is another."""
+    return f"doubted by {look}"
 
 
 async def keys_revoked_since(tx: Tx, since: datetime) -> set[UUID]:

@@ -4,9 +4,9 @@ Nobody is connected to us, so that somebody may be listening wherever a token li
 (it holds a lease) looks at all of those and tells. What must be told is never kept: it is the difference between what holds
 and what was told, so that after any failure the next look finds it.
 
-A look goes: under the channel's lock decide, and forget that what differs was ever told; commit; publish; note what was told.
-Whoever dies or hears no answer in between leaves it as not told, and it is told again; the process that heard no answer uses
-the same idempotency key for it.
+A look goes: under the channel's lock decide, and doubt that what differs was told; commit; publish; note what was told.
+Whoever dies or hears no answer in between leaves it doubted, and it is told again; the process that heard no answer uses the
+same idempotency key for it. Who comes to note it after another look has doubted it anew, notes nothing.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from nozle_server.core.ids import new_id
 from nozle_server.entitlements.economics import Economics
 from nozle_server.infra.change_bus import Change, Gap, PostgresChangeBus
 from nozle_server.infra.database import Database, Tx
-from nozle_server.realtime import audience_store, store, tokens
+from nozle_server.realtime import audience_store, tokens
 from nozle_server.realtime.broker import Looked
 from nozle_server.realtime.centrifugo_api import (
     MAX_COMMANDS,
@@ -112,9 +112,10 @@ class CentrifugoBroker:
         """As `Broker.look`. While Centrifugo is away nobody is looked at: what will have to be told is known then."""
         if time.monotonic() < self._down_until:
             raise CentrifugoUnavailable("a moment ago it did not answer")
-        found = await self._database.run(lambda tx: self._find(tx, org_id, customer))
+        this_look = new_id()
+        found = await self._database.run(lambda tx: self._find(tx, org_id, customer, this_look))
         if found.telling:
-            await self._tell(org_id, found)
+            await self._tell(org_id, found, this_look)
         return Looked(found.waiting, found.next_at, by_figures=found.by_figures)
 
     async def begin_anew(self, org_id: UUID) -> bool:  # noqa: ARG002 - as the interface has it
@@ -183,14 +184,18 @@ class CentrifugoBroker:
 
     async def _keep_lease(self) -> None:
         while True:
-            led, asked_at = self._leads(), time.monotonic()
+            asked_at = time.monotonic()
             try:
                 if await self._database.run(
                     lambda tx: audience_store.take_lease(tx, LEASE, self._holder, timedelta(seconds=LEASE_S)),
                     deadline_s=RENEW_EVERY_S,
                 ):
+                    led = (
+                        self._leads()
+                    )  # now and not when it was asked: news that came in between were not heard
                     self._leads_until = asked_at + LEASE_S
                     if not led:
+                        self._doubts.clear()  # another may have told otherwise since: these keys would pass for old
                         log.info("realtime_publishes_to_centrifugo")
                         self._freshness.in_background(self._look_at_all())
                 else:
@@ -214,18 +219,17 @@ class CentrifugoBroker:
 
     # Publishing.
 
-    async def _find(self, tx: Tx, org_id: UUID, customer: str) -> Differences:
+    async def _find(self, tx: Tx, org_id: UUID, customer: str, look: UUID) -> Differences:
         found = await find_differences(
             tx, self._economics, org_id=org_id, customer=customer, real_now=self._clock.now()
         )
         if found.telling:
-            await audience_store.forget_told(tx, org_id, found.name, list(found.telling))
+            await audience_store.doubt_told(tx, org_id, found.name, found.telling, look)
         return found
 
-    async def _tell(self, org_id: UUID, found: Differences) -> None:
-        if (
-            time.monotonic() > self._leads_until - MARGIN_S
-        ):  # nothing was told, and nothing may be noted as told
+    async def _tell(self, org_id: UUID, found: Differences, look: UUID) -> None:
+        # Nothing was told, and nothing may be noted as told.
+        if time.monotonic() > self._leads_until - MARGIN_S:
             raise CentrifugoUnavailable("another process may be publishing")
         customer = parse_name(found.name)
         assert customer is not None, "a name of ours"
@@ -239,7 +243,7 @@ class CentrifugoBroker:
         failed = await self._publish(publications)
         told = {feature: one for feature, one in found.telling.items() if keys[feature] not in failed}
         if told:
-            await self._database.run(lambda tx: self._note_told(tx, org_id, found.name, told))
+            await self._database.run(lambda tx: audience_store.note_told(tx, org_id, found.name, told, look))
             doubts = self._doubts.get(found.name, {})  # gone where the audience has lapsed meanwhile
             for feature in told:
                 doubts.pop(feature, None)
@@ -272,11 +276,6 @@ class CentrifugoBroker:
                 raise
             failed |= {one.key for one, told in zip(some, done, strict=True) if not told}
         return failed
-
-    async def _note_told(self, tx: Tx, org_id: UUID, name: str, told: dict[str, Told]) -> None:
-        # The channel goes with its history when the database crashes, or nobody has touched it for long.
-        await store.lock_channel(tx, org_id, name)
-        await store.write_told(tx, org_id, name, told)
 
     # Revoked keys.
 

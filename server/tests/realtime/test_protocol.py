@@ -14,8 +14,10 @@ from nozle_server.realtime.protocol import (
     Command,
     Connect,
     Refresh,
+    Send,
     SubRefresh,
     Subscribe,
+    Unoffered,
     Unsubscribe,
     parse_message,
 )
@@ -27,13 +29,19 @@ from nozle_server.realtime.protocol import (
         (b'{"id":1,"connect":{"token":"t","name":"js"}}', Command(1, Connect("t"))),
         (b'{"id":2,"subscribe":{"channel":"c"}}', Command(2, Subscribe("c"))),
         (
-            b'{"id":3,"subscribe":{"channel":"c","recover":true,"epoch":"e","offset":7,"flag":1}}',
-            Command(3, Subscribe("c", True, "e", 7)),
+            b'{"id":3,"subscribe":{"channel":"c","recover":true,"epoch":"e","offset":18446744073709551615,"flag":1,"x":1}}',
+            Command(3, Subscribe("c", True, "e", 2**64 - 1, 1)),
         ),
         (b'{"id":4,"unsubscribe":{"channel":"c"}}', Command(4, Unsubscribe("c"))),
         (b'{"id":5,"refresh":{"token":"t"}}', Command(5, Refresh("t"))),
         (b'{"id":6,"sub_refresh":{"channel":"c","token":"t"}}', Command(6, SubRefresh("c", "t"))),
-        (b'{"id":7,"publish":{"channel":"c","data":{}}}', Command(7, None)),
+        (b'{"id":7,"publish":{"channel":"c","data":{}}}', Command(7, Unoffered(protocol.PERMISSION_DENIED))),
+        (b'{"id":7,"presence":{"channel":"c"}}', Command(7, Unoffered(protocol.NOT_AVAILABLE))),
+        (b'{"id":7,"presence_stats":{"channel":"c"}}', Command(7, Unoffered(protocol.NOT_AVAILABLE))),
+        (b'{"id":7,"history":{"channel":"c"}}', Command(7, Unoffered(protocol.NOT_AVAILABLE))),
+        (b'{"id":7,"rpc":{"method":"m"}}', Command(7, Unoffered(protocol.METHOD_NOT_FOUND))),
+        (b'{"send":{"data":{}}}', Command(0, Send())),
+        (b'{"id":7,"send":{"data":{}}}', Command(7, Send())),
         (b"{}", Command(0, None)),
     ],
 )
@@ -61,6 +69,16 @@ def test_commands_are_read(line: bytes, command: Command) -> None:
         b'{"id":1,"connect":{},"subscribe":{}}',
         b'{"id":1,"subscribe":{"channel":"c","offset":"7"}}',
         b'{"id":1,"unsubscribe":{}}',
+        b'{"id":1}',
+        b'{"id":1,"frobnicate":{}}',
+        b'{"id":1,"subscribe":null}',
+        b'{"id":1,"subscribe":{}}',
+        b'{"id":1,"unsubscribe":{"channel":""}}',
+        b'{"id":1,"sub_refresh":{"channel":""}}',
+        b'{"id":1,"subscribe":{"channel":"c","offset":-1}}',
+        b'{"id":1,"subscribe":{"channel":"c","offset":18446744073709551616}}',
+        b'{"id":1,"subscribe":{"channel":"c","epoch":"\\u0000"}}',
+        b'{"subscribe":{"channel":"c"}}',
         b"[" * 100_000,
         b"{}\n" * (protocol.MAX_COMMANDS + 1),
     ],
@@ -110,13 +128,18 @@ def test_pushes_are_one_a_line_and_say_what_was_published(news: list[Publication
     ]
 
 
-@given(st.booleans(), st.none() | publications)
+@given(st.none() | st.integers(0, 9), st.none() | publications)
 def test_a_subscribe_says_where_it_stands_and_whether_it_recovered(
-    recovering: bool, missed: list[Publication] | None
+    after: int | None, missed: list[Publication] | None
 ) -> None:
-    reply = protocol.subscribed(3, Position("e", 9), recovering=recovering, missed=missed)
+    """Who recovered stands where it was, and moves on with what it missed."""
+    reply = protocol.subscribed(
+        3, Position("e", 9), after=after, missed=missed if after is not None else None
+    )
     result = json.loads(reply)["subscribe"]
-    assert (result["recoverable"], result["epoch"], result["offset"]) == (True, "e", 9)
-    assert result.get("was_recovering", False) is recovering
-    assert result.get("recovered", False) is (recovering and missed is not None)
-    assert len(result.get("publications", [])) == len(missed or [])
+    recovered = after is not None and missed is not None
+    assert (result["recoverable"], result["positioned"], result["epoch"]) == (True, True, "e")
+    assert result["offset"] == (after if recovered else 9)
+    assert result.get("was_recovering", False) is (after is not None)
+    assert result.get("recovered", False) is recovered
+    assert len(result.get("publications", [])) == (len(missed or []) if recovered else 0)

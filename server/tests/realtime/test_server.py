@@ -220,6 +220,19 @@ async def test_a_token_that_is_not_renewed_ends_its_connection(
         assert late["error"]["code"] == protocol.TOKEN_EXPIRED.code
 
 
+async def test_who_renews_with_a_token_that_is_over_comes_back_for_another(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The official clients take an error for the end of it and would stay away."""
+    monkeypatch.setattr(tokens, "LIFETIME", timedelta(seconds=-10))
+    over = await token_for(world)
+    monkeypatch.undo()
+    async with talking(url) as talk:
+        await talk.join(await token_for(world), channel_of(world))
+        await talk.say({"id": 3, "refresh": {"token": over}})
+        assert await talk.closed_with() == protocol.EXPIRED.code
+
+
 async def test_who_was_away_for_a_minute_fetches_what_it_missed(
     world: World, serving: Services, url: str
 ) -> None:
@@ -274,7 +287,6 @@ async def test_only_the_tokens_channels_can_be_joined(world: World, url: str) ->
             (channel_of(other), 103),
             (f"workspace:{other.org_id}:entitlements", 103),
             ("other:channel", 102),
-            ("", 102),
         ):
             reply = await talk.ask({"id": 3, "subscribe": {"channel": channel}})
             assert reply["error"]["code"] == code, channel
@@ -306,6 +318,39 @@ async def test_a_client_from_another_epoch_is_told_to_fetch_anew(world: World, u
         assert (reply["subscribe"]["was_recovering"], reply["subscribe"]["recovered"]) == (True, False)
 
 
+async def test_who_recovers_stands_where_it_was_and_is_given_the_rest(world: World, url: str) -> None:
+    """A client that is cut off again while it handles what it missed would lose what it has not come to. One that knows no
+    epoch recovers by its offset, and one that asks for all or nothing is refused where it cannot have all."""
+    await world.a_feature(code="sso", metric=None)
+    await world.a_plan(code="free")
+    await world.a_plan(entitlements={"sso": {}})
+    await world.a_customer()
+    await world.subscribe("acme", "free")
+    token, channel = await token_for(world), channel_of(world)
+    async with talking(url) as talk:
+        epoch = (await talk.join(token, channel))["subscribe"]["epoch"]
+    await world.change_plan("acme", "pro")
+    for position in ({"epoch": epoch, "offset": 0}, {"offset": 0}, {}):
+        async with talking(url) as talk:
+            back = (await talk.join(token, channel, recover=True, **position))["subscribe"]
+            assert (back["recovered"], back["offset"]) == (True, 0), position
+            assert [one["offset"] for one in back["publications"]] == [1]
+    for position, flag in (({"epoch": "gone", "offset": 1}, 1), ({"epoch": epoch, "offset": 2**64 - 1}, 0)):
+        async with talking(url) as talk:
+            back = (await talk.join(token, channel, recover=True, flag=flag, **position))["subscribe"]
+            assert (back["recovered"], back["offset"], "publications" in back) == (False, 1, False)
+    async with talking(url) as talk:
+        refused = await talk.join(token, channel, recover=True, flag=2, epoch="gone", offset=1)
+        assert refused["error"] == {"code": 112, "message": "unrecoverable position"}
+        again = await talk.ask(
+            {
+                "id": 3,
+                "subscribe": {"channel": channel, "recover": True, "flag": 2, "epoch": epoch, "offset": 1},
+            }
+        )
+        assert again["subscribe"]["recovered"] is True
+
+
 async def test_who_is_connected_when_the_history_is_lost_is_told(
     world: World, serving: Services, url: str
 ) -> None:
@@ -332,6 +377,7 @@ async def test_a_token_is_renewed_on_the_connection(world: World, url: str) -> N
     async with talking(url) as talk:
         await talk.join(await token_for(world), channel_of(world))
         reply = await talk.ask({"id": 3, "refresh": {"token": await token_for(world)}})
+        assert reply["refresh"].keys() == {"expires", "ttl"}
         assert reply["refresh"]["expires"] is True
         assert 0 < reply["refresh"]["ttl"] <= 3600
         await talk.say({"id": 4, "refresh": {"token": await token_for(other)}})
@@ -341,11 +387,36 @@ async def test_a_token_is_renewed_on_the_connection(world: World, url: str) -> N
 async def test_what_we_do_not_offer_is_said_so(world: World, url: str) -> None:
     async with talking(url) as talk:
         await talk.join(await token_for(world), channel_of(world))
-        for method in ("publish", "presence", "presence_stats", "history", "rpc"):
+        for method, code in (
+            ("publish", 103),
+            ("presence", 108),
+            ("presence_stats", 108),
+            ("history", 108),
+            ("rpc", 104),
+            ("sub_refresh", 108),
+        ):
             reply = await talk.ask({"id": 7, method: {"channel": channel_of(world)}})
-            assert reply["error"]["code"] == 104
-        renewed = await talk.ask({"id": 8, "sub_refresh": {"channel": channel_of(world)}})
-        assert renewed["error"]["code"] == 108
+            assert (reply["id"], reply["error"]["code"]) == (7, code), method
+        elsewhere = await talk.ask({"id": 8, "sub_refresh": {"channel": channel_of(world, "other")}})
+        assert elsewhere["error"]["code"] == 103
+        kind = await talk.ask({"id": 9, "subscribe": {"channel": channel_of(world), "type": 1}})
+        assert kind["error"]["code"] == 107
+
+
+async def test_a_message_that_wants_no_reply_has_nobody_to_hear_it(world: World, url: str) -> None:
+    async with talking(url) as talk:
+        await talk.join(await token_for(world), channel_of(world))
+        await talk.say({"send": {"data": {}}})
+        assert await talk.closed_with() == 3508
+
+
+@pytest.mark.parametrize("command", [{"id": 3, "frobnicate": {}}, {"id": 3}, {"id": 3, "subscribe": {}}, {}])
+async def test_what_is_no_command_ends_the_connection(world: World, url: str, command: Any) -> None:
+    """An answer to no ping is none either."""
+    async with talking(url) as talk:
+        await talk.join(await token_for(world), channel_of(world))
+        await talk.say(command)
+        assert await talk.closed_with() == protocol.BAD_FRAME.code
 
 
 # Bounds.
@@ -432,6 +503,18 @@ async def test_what_waits_for_a_reader_that_does_not_read_is_bounded(
 
 
 # The one path.
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [(["centrifuge-json"], "centrifuge-json"), (["x", "centrifuge-json"], "centrifuge-json"), (["x"], None)],
+)
+async def test_a_client_that_names_the_protocol_is_told_that_it_is_spoken(
+    url: str, offered: list[Any], taken: str | None
+) -> None:
+    address = url.replace("http", "ws") + "/connection/websocket"
+    async with connect(address, subprotocols=offered, compression=None) as client:
+        assert client.subprotocol == taken
 
 
 @pytest.mark.parametrize("path", ["/", "/connection", "/connection/websocket/", "/api/v1/can", "/health"])

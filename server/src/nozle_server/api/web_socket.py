@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.typing import Origin
+from websockets.typing import Origin, Subprotocol
 
 from nozle_server.core.clock import Clock
 from nozle_server.realtime.connection import Connection
@@ -25,6 +25,14 @@ MAX_UNSENT_BYTES = 256 * 1024
 """A reader for whom so much waits is cut; what it misses it recovers."""
 CLOSE_WITHIN_S = 5.0
 HANDSHAKE_WITHIN_S = 10.0
+
+SUBPROTOCOL = Subprotocol("centrifuge-json")
+
+
+def _select_subprotocol(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """A browser that names some goes on with one of them alone; most clients name none for JSON."""
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None
+
 
 _last_framed: tuple[bytes, bytes] = (b"", b"")
 
@@ -49,7 +57,9 @@ class WebSocket(asyncio.Protocol):
         self, gate: Gate, hub: Hub, clock: Clock, origins: Sequence[str] | None, connections: set[Any]
     ) -> None:
         allowed = None if origins is None else [None, *(cast(Origin, one) for one in origins)]
-        self._protocol = ServerProtocol(origins=allowed, max_size=MAX_MESSAGE_BYTES)
+        self._protocol = ServerProtocol(
+            origins=allowed, select_subprotocol=_select_subprotocol, max_size=MAX_MESSAGE_BYTES
+        )
         self._gate, self._hub, self._clock, self._connections = gate, hub, clock, connections
         self._session: Connection | None = None
         self._parts: tuple[bytes, ...] = ()

@@ -26,6 +26,7 @@ from nozle_server.realtime.protocol import (
     Refresh,
     SubRefresh,
     Subscribe,
+    Unoffered,
     Unsubscribe,
 )
 from nozle_server.realtime.tokens import TokenExpired, TokenRefused
@@ -39,6 +40,8 @@ EXPIRY_GRACE_S = 25
 MAX_SUBSCRIPTIONS = 16
 MAX_PENDING = 128
 """Commands that wait for their turn."""
+MAX_OFFSET = 2**63 - 1
+"""That the history can have. A client may name a greater one; no channel is there, nor at this one."""
 
 log = structlog.get_logger()
 
@@ -94,10 +97,13 @@ class Connection:
             self._close(protocol.BAD_FRAME)
             return
         for command in commands:
-            if command.id == 0 and command.method is None:
-                self._ponged = True
-            else:
+            if command.method is not None:
                 self._pending.append(command)
+            elif self._ponged:
+                self._close(protocol.BAD_FRAME)  # to no ping
+                return
+            else:
+                self._ponged = True
         if len(self._pending) > MAX_PENDING:
             self._close(protocol.TOO_MANY_COMMANDS)
         elif self._pending and self._work is None:
@@ -171,12 +177,21 @@ class Connection:
                     reply = self._unsubscribe(command.id, method)
                 case SubRefresh():
                     # Subscriptions do not end before their connection's token, so there is nothing to renew.
-                    reply = protocol.error_reply(command.id, protocol.NOT_AVAILABLE)
+                    joined = method.channel in self._offsets
+                    error = protocol.NOT_AVAILABLE if joined else protocol.PERMISSION_DENIED
+                    reply = protocol.error_reply(command.id, error)
+                case Unoffered():
+                    reply = protocol.error_reply(command.id, method.error)
                 case _:
-                    reply = protocol.error_reply(command.id, protocol.METHOD_NOT_FOUND)
+                    self._close(protocol.NOTHING_TO_SEND_TO)
+                    return
         except Unavailable:
             reply = protocol.error_reply(command.id, protocol.INTERNAL)
         except TokenExpired:
+            if isinstance(method, Refresh):
+                # To a client an error is the end of it; after this it comes back, and is asked for another token.
+                self._close(protocol.EXPIRED)
+                return
             reply = protocol.error_reply(command.id, protocol.TOKEN_EXPIRED)
         except TokenRefused:
             self._close(protocol.INVALID_TOKEN)
@@ -204,10 +219,12 @@ class Connection:
             self._gate.leave(self._claims, self)
             self._claims = claims
             self._gate.enter(claims, self)
-        return protocol.refreshed(command_id, client=self._id, version=VERSION, ttl_s=self._ttl_s(claims))
+        return protocol.refreshed(command_id, ttl_s=self._ttl_s(claims))
 
     async def _subscribe(self, command_id: int, asked: Subscribe) -> bytes:
         assert self._claims is not None, "connected"
+        if asked.type != 0:  # other than of publications: we have none
+            return protocol.error_reply(command_id, protocol.BAD_REQUEST)
         channel = parse_name(asked.channel)
         if channel is None:
             return protocol.error_reply(command_id, protocol.UNKNOWN_CHANNEL)
@@ -218,13 +235,16 @@ class Connection:
         if len(self._offsets) >= MAX_SUBSCRIPTIONS:
             return protocol.error_reply(command_id, protocol.LIMIT_EXCEEDED)
         await self._gate.check_key(self._claims.org_id, self._claims.key_id)
-        after = Position(asked.epoch, asked.offset) if asked.recover else None
+        after = Position(asked.epoch, min(asked.offset, MAX_OFFSET)) if asked.recover else None
         now, missed = await self._hub.join(channel, self, after)
         if self._closed:
             self._hub.leave(asked.channel, self)
             return b""
+        if after is not None and missed is None and asked.recovers_or_nothing:
+            self._hub.leave(asked.channel, self)
+            return protocol.error_reply(command_id, protocol.UNRECOVERABLE)
         self._offsets[asked.channel] = now.offset
-        return protocol.subscribed(command_id, now, recovering=asked.recover, missed=missed)
+        return protocol.subscribed(command_id, now, after=after.offset if after else None, missed=missed)
 
     def _unsubscribe(self, command_id: int, asked: Unsubscribe) -> bytes:
         if self._offsets.pop(asked.channel, None) is not None:

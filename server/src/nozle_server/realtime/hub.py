@@ -103,7 +103,8 @@ class Hub:
     async def join(
         self, channel: Channel, listener: Listener, after: Position | None
     ) -> tuple[Position, list[Publication] | None]:
-        """Listen from here on: where the channel stands, and what was published `after`, None when that is not known.
+        """Listen from here on: where the channel stands, and what was published `after`, None when that is not known. A
+        position without an epoch is one in the epoch that there is.
 
         The listener has everything up to that position, and is told everything beyond it.
         """
@@ -122,6 +123,10 @@ class Hub:
         while True:
             async with self._database.connection() as connection:
                 read = await store.read_since(connection, channel.org_id, name, after or Position("", 0))
+                if read is not None and after is not None and not after.epoch:
+                    # Of the epoch that there is, whichever.
+                    known = Position(read[0].epoch, after.offset)
+                    read = await store.read_since(connection, channel.org_id, name, known)
             if read is None:  # pruned this very moment
                 await self._bring_up_to_date(channel)
                 continue

@@ -33,6 +33,7 @@ LIMIT_EXCEEDED = ErrorCode(106, "limit exceeded")
 BAD_REQUEST = ErrorCode(107, "bad request")
 NOT_AVAILABLE = ErrorCode(108, "not available")
 TOKEN_EXPIRED = ErrorCode(109, "token expired")
+UNRECOVERABLE = ErrorCode(112, "unrecoverable position")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,16 @@ INVALID_TOKEN = Disconnect(3500, "invalid token")
 BAD_FRAME = Disconnect(3501, "bad request")
 STALE = Disconnect(3502, "stale")
 TOO_MANY_COMMANDS = Disconnect(3503, "force disconnect")
+NOTHING_TO_SEND_TO = Disconnect(3508, "not available")
 
 
 INSUFFICIENT_STATE = Disconnect(2500, "insufficient state")
 """Of a subscription, not of the connection: what it missed is not there any more."""
 
 PING = b"{}"
+
+_REJECT_UNRECOVERED = 1 << 1
+_MAX_OFFSET = 2**64 - 1
 
 
 class BadFrame(Exception):
@@ -71,12 +76,21 @@ class Connect(msgspec.Struct):
 
 
 class Subscribe(msgspec.Struct):
-    """`recover` with the position at which the client lost the channel."""
+    """`recover` with the position at which the client lost the channel. Without an epoch it takes the channel for the one
+    that it knew."""
 
     channel: str = ""
     recover: bool = False
     epoch: str = ""
     offset: int = 0
+    flag: int = 0
+    type: int = 0
+
+    @property
+    def recovers_or_nothing(self) -> bool:
+        """It would rather be refused than join without what it missed: it keeps a state of its own, which it then reads
+        anew first."""
+        return self.flag & _REJECT_UNRECOVERED != 0
 
 
 class Unsubscribe(msgspec.Struct):
@@ -92,15 +106,30 @@ class SubRefresh(msgspec.Struct):
     token: str = ""
 
 
-Method = Connect | Subscribe | Unsubscribe | Refresh | SubRefresh
+class Send(msgspec.Struct):
+    """A message that has no reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unoffered:
+    """What Centrifugo can do and no channel of ours allows."""
+
+    error: ErrorCode
+
+
+Method = Connect | Subscribe | Unsubscribe | Refresh | SubRefresh | Send | Unoffered
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`method` None: one that is Centrifugo's but not ours. `id` 0 with method None: the answer to a ping."""
+    """`method` None: the answer to a ping."""
 
     id: int
     method: Method | None
+
+
+class _Any(msgspec.Struct):
+    pass
 
 
 class _Command(msgspec.Struct):
@@ -110,6 +139,12 @@ class _Command(msgspec.Struct):
     unsubscribe: Unsubscribe | None = None
     refresh: Refresh | None = None
     sub_refresh: SubRefresh | None = None
+    send: Send | None = None
+    publish: _Any | None = None
+    presence: _Any | None = None
+    presence_stats: _Any | None = None
+    history: _Any | None = None
+    rpc: _Any | None = None
 
 
 _decoder = msgspec.json.Decoder(_Command)
@@ -129,14 +164,37 @@ def _parse_command(line: bytes) -> Command:
         read = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadFrame from None
-    methods = [
-        method
-        for method in (read.connect, read.subscribe, read.unsubscribe, read.refresh, read.sub_refresh)
-        if method is not None
-    ]
-    if len(methods) > 1 or not 0 <= read.id < 2**32 or (methods and read.id == 0):
+    methods = [method for method in _methods(read) if method is not None]
+    if len(methods) > 1 or not 0 <= read.id < 2**32:
         raise BadFrame
-    return Command(read.id, methods[0] if methods else None)
+    method = methods[0] if methods else None
+    # What has no id is the answer to a ping, which asks for nothing, or a message, which has no reply.
+    if not isinstance(method, Send) and (read.id == 0) != (method is None):
+        raise BadFrame
+    if isinstance(method, Subscribe | Unsubscribe | SubRefresh) and not method.channel:
+        raise BadFrame
+    if isinstance(method, Subscribe) and (not 0 <= method.offset <= _MAX_OFFSET or "\0" in method.epoch):
+        raise BadFrame
+    return Command(read.id, method)
+
+
+def _methods(read: _Command) -> list[Method | None]:
+    unoffered = (
+        (read.publish, PERMISSION_DENIED),
+        (read.presence, NOT_AVAILABLE),
+        (read.presence_stats, NOT_AVAILABLE),
+        (read.history, NOT_AVAILABLE),
+        (read.rpc, METHOD_NOT_FOUND),
+    )
+    return [
+        read.connect,
+        read.subscribe,
+        read.unsubscribe,
+        read.refresh,
+        read.sub_refresh,
+        read.send,
+        *(None if asked is None else Unoffered(error) for asked, error in unoffered),
+    ]
 
 
 def error_reply(command_id: int, error: ErrorCode) -> bytes:
@@ -158,34 +216,30 @@ def connected(command_id: int, *, client: str, version: str, ttl_s: int, ping_s:
     return _encoder.encode({"id": command_id, "connect": result})
 
 
-def refreshed(command_id: int, *, client: str, version: str, ttl_s: int) -> bytes:
-    result = {"client": client, "version": version, "expires": True, "ttl": ttl_s}
+def refreshed(command_id: int, *, ttl_s: int) -> bytes:
+    result = {"expires": True, "ttl": ttl_s}
     return _encoder.encode({"id": command_id, "refresh": result})
 
 
 def subscribed(
-    command_id: int, position: Position, *, recovering: bool, missed: Sequence[Publication] | None
+    command_id: int, now: Position, *, after: int | None, missed: Sequence[Publication] | None
 ) -> bytes:
-    """`missed` None: not recovered, so a client that was recovering has to fetch anew."""
-    result = subscribe_result(position, recovering=recovering, missed=missed)
-    return _encoder.encode({"id": command_id, "subscribe": result})
-
-
-def subscribe_result(
-    position: Position, *, recovering: bool, missed: Sequence[Publication] | None
-) -> dict[str, Any]:
+    """`after`: the offset from which the client wanted to recover, None when it did not. `missed` None: not recovered, so that
+    such a client has to fetch anew."""
+    recovered = after is not None and missed is not None
     result: dict[str, Any] = {
         "recoverable": True,
         "positioned": True,
-        "epoch": position.epoch,
-        "offset": position.offset,
+        "epoch": now.epoch,
+        # The client moves on from where it was as it handles what it missed: cut off amidst that, it asks for the rest.
+        "offset": after if recovered else now.offset,
     }
-    if recovering:
+    if after is not None:
         result["was_recovering"] = True
-        result["recovered"] = missed is not None
+        result["recovered"] = recovered
     if missed:
         result["publications"] = [_publication(one) for one in missed]
-    return result
+    return _encoder.encode({"id": command_id, "subscribe": result})
 
 
 def unsubscribed(command_id: int) -> bytes:

@@ -260,6 +260,23 @@ async def test_only_silence_lets_the_keep_alive_run_out(monkeypatch: pytest.Monk
     assert connection.wire.closed
 
 
+@pytest.mark.parametrize("lane", [True, False])
+@pytest.mark.parametrize("begins", [True, False])
+async def test_an_empty_line_does_not_keep_a_connection_for_ever(lane: bool, begins: bool) -> None:
+    """It is neither a request, which would have a deadline, nor silence, which would end the connection."""
+    oracle = Oracle(lane=lane)
+    await answers(oracle.server.connect(), ask())
+    connection = oracle.server.connect()
+    await answers(connection, *([] if begins else [ask()]), b"\r\n")
+    assert connection.look()["deadline"] == begins
+    assert connection.look()["keep_alive_timer"] != begins
+    await answers(connection, ask(), b"\r\n")
+    assert connection.look()["keep_alive_timer"]
+    connection.protocol.timeout_keep_alive_handler()
+    if not lane:
+        assert connection.wire.closed
+
+
 async def test_every_answer_is_counted_and_the_log_tells_of_them_together() -> None:
     oracle = Oracle()
     await answers(oracle.server.connect(), *[ask()] * 5)

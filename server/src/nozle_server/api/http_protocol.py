@@ -140,8 +140,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         # Most requests begin and end within one read and never need the timer.
         if self._unfinished:
             self._start_deadline()
-        else:
-            self._stop_deadline()
+            return
+        self._stop_deadline()
+        if self._is_idle() and self.timeout_keep_alive_task is None:
+            # An empty line is no request and no silence; uvicorn has ended the timer for it.
+            self._start_keep_alive(self.timeout_keep_alive)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -214,6 +217,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+    def _start_keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _start_deadline(self) -> None:
         if self._deadline is None:

@@ -190,9 +190,6 @@ class LaneProtocol(BoundedHttpProtocol):
         else:
             self._start_keep_alive(self.timeout_keep_alive - idle)
 
-    def _start_keep_alive(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
     async def _answer(
         self, pipeline: Pipeline, incoming: Incoming, exchange: _Exchange, request: bytes
     ) -> None:

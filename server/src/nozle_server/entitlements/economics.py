@@ -5,7 +5,7 @@ They are estimates of the next use, no limits, so a few seconds old is as good.
 
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from nozle_server.entitlements.policy import Gap
 from nozle_server.entitlements.price_position import price_position
 from nozle_server.entitlements.snapshot import MetricFacts, OrganizationSnapshot
 from nozle_server.infra.database import Database, Tx
-from nozle_server.infra.estimates import Estimate, Estimates, Renewal
+from nozle_server.infra.estimates import Estimate, Estimates
 from nozle_server.infra.usage_store import UsageStore, Window
 from nozle_server.subscriptions.model import Subscription
 
@@ -29,10 +29,13 @@ KEPT_EMPTY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A figure, and how it is read where it is not known, at an instant of the organization's time."""
+    """A figure, and how it is read where it is not known, at an instant of the organization's time. The key names all that it
+    is read by. From `ends_at` on it is another that is wanted. `stands_still` if the organization's time does."""
 
     key: Hashable
     read: Callable[[Tx, datetime], Awaitable[Decimal | None]]
+    ends_at: datetime | None = None
+    stands_still: bool = False
 
 
 class Economics:
@@ -49,9 +52,7 @@ class Economics:
         """The figure, where it is known, `max_age_s` old at most."""
         return self._estimates.peek(wanted.key, max_age_s)
 
-    async def get(
-        self, wanted: Wanted, max_age_s: float | None, organization: OrganizationSnapshot, now: datetime
-    ) -> Estimate:
+    async def get(self, wanted: Wanted, max_age_s: float | None, now: datetime) -> Estimate:
         """The figure at the organization's `now`, of which one caller at a time asks the database; who sets an age asks for
         itself."""
 
@@ -59,11 +60,8 @@ class Economics:
             async with self._database.connection() as connection:
                 return await wanted.read(connection, now)
 
-        # A test clock's time does not move on by itself, and whoever moves it has the organization read anew.
-        renewal = None
-        if organization.test_now is None:
-            renewal = Renewal(lambda: read(self._clock.now()), organization.standing)
-        return await self._estimates.get(wanted.key, lambda: read(now), max_age_s, renewal=renewal)
+        ahead = None if wanted.stands_still else lambda: read(self._clock.now())
+        return await self._estimates.get(wanted.key, lambda: read(now), max_age_s, ahead=ahead)
 
     async def keep_fresh(self) -> None:
         """Read figures in use again before they lapse, until cancelled."""
@@ -97,8 +95,8 @@ class Economics:
             )
 
         filter_id = matched.id if matched else None
-        key = ("position", subscription.org_id, subscription.id, charge.id, filter_id, window.start)
-        return Wanted(key, read)
+        key = ("position", subscription.org_id, subscription.id, charge.id, filter_id, window)
+        return Wanted(key, read, ends_at=window.end)
 
 
 class _Within(Economics):
@@ -114,7 +112,6 @@ class _Within(Economics):
         self,
         wanted: Wanted,
         max_age_s: float | None,
-        organization: OrganizationSnapshot,  # noqa: ARG002
         now: datetime,
     ) -> Estimate:
         """As `Economics.get`, each caller for itself: nobody else waits for what this connection finds."""
@@ -135,7 +132,9 @@ class UnitCost:
 NO_COST = UnitCost(Decimal(0), gap=Gap.NO_COST_MODEL)
 
 
-def unit_cost(org_id: UUID, metric: MetricFacts, *, model: str | None, now: datetime) -> UnitCost:
+def unit_cost(
+    organization: OrganizationSnapshot, metric: MetricFacts, *, model: str | None, now: datetime
+) -> UnitCost:
     """What one more unit costs.
 
     By a per-unit cost model: its amount. By rates per AI model: the recent average of that AI model, since a unit is a
@@ -144,19 +143,23 @@ def unit_cost(org_id: UUID, metric: MetricFacts, *, model: str | None, now: date
     """
     if not metric.cost_models:
         return NO_COST
+    org_id = organization.org_id
     chosen = cost_model_of_next_unit(metric.cost_models, model)
     if chosen is None or chosen.cost_type is CostType.PER_MODEL:
         average = Wanted(
-            ("average", org_id, metric.id, model),
+            ("average", org_id, metric.id, model, organization.test_now),
             lambda tx, at: average_cost_cents(tx, org_id, metric.id, model, at),
+            stands_still=organization.test_now is not None,
         )
         return UnitCost(average)
     if chosen.cost_type is CostType.PER_UNIT:
         assert chosen.amount_cents is not None
         return UnitCost(chosen.amount_cents, chosen.id)
     month = now.date().replace(day=1)
+    next_month = (month + timedelta(days=31)).replace(day=1)
 
     async def read(tx: Tx, now: datetime) -> Decimal:  # noqa: ARG001  # the month says when
         return marginal_cents(chosen.tiers, await costs_store.month_quantity(tx, org_id, chosen.id, month))
 
-    return UnitCost(Wanted(("tier", org_id, chosen.id, month), read), chosen.id)
+    ends_at = datetime.combine(next_month, time(tzinfo=UTC))
+    return UnitCost(Wanted(("tier", org_id, chosen.id, month), read, ends_at=ends_at), chosen.id)

@@ -106,7 +106,7 @@ async def decide_question(
     needed = economics if with_costs or policies.may_deny(organization.margin_enforcement) else None
     asked = _ask(snapshot, question, feature, policies, needed, now)
     wanted, age = asked.wanted, policies.maximum_age_s()
-    figures = [economics.peek(one, age) or await economics.get(one, age, organization, now) for one in wanted]
+    figures = [economics.peek(one, age) or await economics.get(one, age, now) for one in wanted]
     standings = [snapshot.standing, organization.standing, *(one.standing for one in figures)]
     if age is not None:
         standings += [Standing(one.read_at + age) for one in figures]
@@ -179,7 +179,7 @@ def _ask(
     }
     cost = NO_COST
     if economics and metric:
-        cost = unit_cost(organization.org_id, metric, model=question.metadata.get("model"), now=now)
+        cost = unit_cost(organization, metric, model=question.metadata.get("model"), now=now)
     return _Asked(snapshot, feature, metric, policies, now, cost, subscriptions, running)
 
 
@@ -355,8 +355,8 @@ def _period_start(one: SubscriptionSnapshot, now: datetime) -> datetime | None:
 
 
 def _changes_at(asked: _Asked) -> datetime | None:
-    """The next instant at which a subscription starts or ends, or a period does."""
-    now, instants = asked.now, []
+    """The next instant at which a subscription starts or ends, or a period does, or another figure is wanted."""
+    now, instants = asked.now, [one.ends_at for one in asked.wanted if one.ends_at is not None]
     for one in asked.subscriptions:
         subscription = one.subscription
         instants += [

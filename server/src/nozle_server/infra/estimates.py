@@ -1,7 +1,7 @@
 """Figures that are as good when they are a few seconds old: kept so long, read by one at a time, bounded in number.
 
 Those in use are read again before their time is over, so that nobody has to wait for it, let alone everybody at once. What
-could not be read in time lapses.
+takes long to read, or cannot be read in time, lapses and is read by who asks.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ READ_AHEAD_SHARE = 0.6
 """Of the time that a figure is kept: the last of it, and no more than `READ_AHEAD_S`, is when it is read again."""
 READ_AT_ONCE = 64
 """How many are read again at a look; the others lapse if their turn comes too late."""
+SLOW_S = 0.25
+"""What takes longer is not read ahead: the others would wait for it."""
 
 log = structlog.get_logger()
 
@@ -32,11 +34,12 @@ Read = Callable[[], Awaitable[Decimal | None]]
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A figure (None: there was nothing yet), and how long it may be taken for the present one: `kept_s` from when it was
-    read."""
+    read. `ahead` is how it is read again of its own accord, if it is."""
 
     value: Decimal | None
     standing: Standing
     kept_s: float
+    ahead: Read | None = None
 
     @property
     def read_at(self) -> float:
@@ -45,14 +48,6 @@ class Estimate:
     @property
     def read_again_at(self) -> float:
         return self.standing.until - min(READ_AHEAD_S, READ_AHEAD_SHARE * self.kept_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """How a figure is read again, of its own accord, while `stands`."""
-
-    read: Read
-    stands: Standing
 
 
 class Estimates:
@@ -64,9 +59,9 @@ class Estimates:
         self._kept_s, self._kept_empty_s, self._monotonic = kept_s, kept_empty_s, monotonic
         self._known: dict[Hashable, Estimate] = {}
         self._reading: dict[Hashable, asyncio.Task[Estimate]] = {}
-        self._renewals: dict[Hashable, Renewal] = {}
-        # When which one would have to be read again; the number decides between equals. Some may have been read since.
+        # When to look whether one is to be read again, once each; the number decides between equals.
         self._due: list[tuple[float, int, Hashable]] = []
+        self._planned: set[Hashable] = set()
         self._numbers = itertools.count()
         self._wanted = asyncio.Event()
         self._generation = 0
@@ -76,67 +71,66 @@ class Estimates:
         known, now = self._known.get(key), self._monotonic()
         if known is None or now >= known.standing.until:
             return None
+        if max_age_s is not None and now >= known.read_at + max_age_s:
+            return None
         known.standing.relied_on_at = now
-        return known if max_age_s is None or now < known.read_at + max_age_s else None
+        return known
 
     async def get(
-        self, key: Hashable, read: Read, max_age_s: float | None = None, *, renewal: Renewal | None = None
+        self, key: Hashable, read: Read, max_age_s: float | None = None, *, ahead: Read | None = None
     ) -> Estimate:
-        """What is known, else what `read` finds; None from it is nothing yet. Who sets an age reads for itself. With a
-        `renewal` it is read again while answers rely on it."""
+        """What is known, else what `read` finds; None from it is nothing yet. Who sets an age reads for itself. By `ahead` it
+        is read again while answers rely on it: whatever may change what has to be read belongs into the key."""
         known = self.peek(key, max_age_s)
         if known is not None:
             return known
-        if renewal is not None:
-            self._renewals[key] = renewal
         if max_age_s is not None:
-            found = await self._read(key, read)
-        else:
-            # Shielded: one caller that hangs up must not take the figure from the others.
-            found = await asyncio.shield(self._begin(key, read))
-        found.standing.relied_on_at = self._monotonic()
-        return found
+            return await self._read(key, read, ahead)
+        # Shielded: one caller that hangs up must not take the figure from the others.
+        return await asyncio.shield(self._begin(key, read, ahead))
 
     async def keep_fresh(self) -> None:
         """Read what is in use again before it lapses, until cancelled. Rests while nothing is."""
-        failing = False
-        while True:
-            await self._wanted.wait()
-            await asyncio.sleep(LOOKED_EVERY_S)
-            try:
+        try:
+            while True:
+                await self._wanted.wait()
+                await asyncio.sleep(LOOKED_EVERY_S)
                 await self.renew()
-            except Exception as fault:  # noqa: BLE001  # whatever it is, the figures lapse and are read by who asks
-                if not failing:
-                    log.warning("estimates_not_renewed", error=repr(fault))
-                failing = True
-            else:
-                failing = False
+        finally:
+            for reading in [*self._reading.values()]:
+                reading.cancel()
 
     async def renew(self) -> None:
-        """Read again what answers have relied on since it was read and what lapses soon, one after the other. Fails with the
-        first reading that does."""
-        now, read = self._monotonic(), 0
+        """Read again what answers have relied on since it was read and what lapses soon, one after the other."""
+        now, read, faults = self._monotonic(), 0, []
         while self._due and self._due[0][0] <= now and read < READ_AT_ONCE:
             _, _, key = heapq.heappop(self._due)
-            known, renewal = self._known.get(key), self._renewals.get(key)
-            if known is None or renewal is None or known.read_again_at > now:
+            self._planned.discard(key)
+            known = self._known.get(key)
+            if known is None or known.ahead is None or known.standing.until <= self._monotonic():
                 continue
-            standing = known.standing
-            in_use = standing.relied_on_at + TOLD_LATE_S >= known.read_at
-            if in_use and standing.until > now and renewal.stands.until > now:
+            if known.read_again_at > now:  # read meanwhile, by somebody else
+                self._plan(key, known)
+            elif known.standing.relied_on_at + TOLD_LATE_S >= known.read_at:
                 read += 1
-                await self._begin(key, renewal.read)
+                try:
+                    async with asyncio.timeout(SLOW_S):
+                        await asyncio.shield(self._begin(key, known.ahead, known.ahead))
+                except Exception as fault:  # noqa: BLE001  # whatever it is, the figure lapses and is read by who asks
+                    faults.append(repr(fault))
+        if faults:
+            log.warning("estimates_not_renewed", count=len(faults), error=faults[-1])
         if not self._due:
             self._wanted.clear()
 
-    def _begin(self, key: Hashable, read: Read) -> "asyncio.Task[Estimate]":
+    def _begin(self, key: Hashable, read: Read, ahead: Read | None) -> "asyncio.Task[Estimate]":
         reading = self._reading.get(key)
         if reading is None:
-            reading = self._reading[key] = asyncio.create_task(self._read(key, read))
+            reading = self._reading[key] = asyncio.create_task(self._read(key, read, ahead))
             reading.add_done_callback(lambda task: self._done(key, task))
         return reading
 
-    async def _read(self, key: Hashable, read: Read) -> Estimate:
+    async def _read(self, key: Hashable, read: Read, ahead: Read | None) -> Estimate:
         started, generation = self._monotonic(), self._generation
         found = await read()
         kept_s = self._kept_empty_s if found is None else self._kept_s
@@ -145,23 +139,26 @@ class Estimates:
         before = self._known.get(key)
         if before is not None and before.read_at > started:  # somebody began later and was quicker
             return before
-        if before is not None and before.value == found:
-            before.standing.until = started + kept_s
-            self._plan(key, before)
-            return before
+        standing = Standing()
         if before is not None:
-            before.standing.fall()
+            ahead = ahead or before.ahead
+            if before.value == found:
+                standing = before.standing
+            else:
+                before.standing.fall()
         elif len(self._known) >= KEPT_AT_MOST:
-            oldest = next(iter(self._known))
-            self._known.pop(oldest).standing.fall()
-            self._renewals.pop(oldest, None)
-        made = self._known[key] = Estimate(found, Standing(started + kept_s), kept_s)
+            self._known.pop(next(iter(self._known))).standing.fall()
+        if self._monotonic() - started > SLOW_S:
+            ahead = None
+        standing.until = started + kept_s
+        made = self._known[key] = Estimate(found, standing, kept_s, ahead)
         self._plan(key, made)
         return made
 
     def _plan(self, key: Hashable, one: Estimate) -> None:
         """Have it read again, if it is in use by then."""
-        if key in self._renewals:
+        if one.ahead is not None and key not in self._planned:
+            self._planned.add(key)
             heapq.heappush(self._due, (one.read_again_at, next(self._numbers), key))
             self._wanted.set()
 
@@ -177,5 +174,5 @@ class Estimates:
             one.standing.fall()
         self._known.clear()
         self._reading.clear()
-        self._renewals.clear()
         self._due.clear()
+        self._planned.clear()

@@ -190,9 +190,8 @@ class CentrifugoBroker:
                     lambda tx: audience_store.take_lease(tx, LEASE, self._holder, timedelta(seconds=LEASE_S)),
                     deadline_s=RENEW_EVERY_S,
                 ):
-                    led = (
-                        self._leads()
-                    )  # now and not when it was asked: news that came in between were not heard
+                    # Asked now, not before: news that came while the lease lapsed were not heard.
+                    led = self._leads()
                     self._leads_until = asked_at + LEASE_S
                     if not led:
                         self._doubts.clear()  # another may have told otherwise since: these keys would pass for old

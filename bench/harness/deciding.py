@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from harness.measurement import BenchError
+from nozle_server.core.clock import SystemClock
 from nozle_server.entitlements import queries
 from nozle_server.entitlements.decision import decide
 from nozle_server.entitlements.economics import Economics
@@ -31,7 +32,7 @@ async def measure(database_url: str, org_id: str, customer: str, feature: str) -
             organization = await read_organization(connection, UUID(org_id))
             snapshot = await read_customer(connection, organization, customer)
         kept = Estimates(kept_s=KEPT_S, kept_empty_s=KEPT_S)
-        economics = Economics(database, PostgresUsageStore(), kept)
+        economics = Economics(database, PostgresUsageStore(), SystemClock(), kept)
         question, now = Question(customer, feature, {}), datetime.now(UTC)
         facts = await _facts_of(snapshot, economics, question, now)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from statistics import median
 
 from harness import client, cores, deciding, tools
 from harness.bench import CONNECTIONS, Bench, main
@@ -13,9 +12,11 @@ from harness.invalidating import changing
 from harness.load import Load
 from harness.measurement import Measurement
 from harness.report import Figure, Reading, Yardstick
+from harness.scheduler import recording
 from harness.server import Organization, memory_mib
 from harness.stalls import stalls
 from harness.traffic import Traffic, get
+from harness.turns import by_turns
 from harness.world import CUSTOMERS, customer_names, enrol, enrol_like_first, send_events
 
 PLAN = "free"  # the one with a limit
@@ -47,13 +48,15 @@ async def measure(bench: Bench) -> None:
         runs = Runs(bench, organization, yardsticks)
         few = {name: port for name, port in yardsticks.items() if name in (CONSTANT, FILE)}
         await runs.cached("can_1", names[:1], few)
+        await runs.in_turns("can_1", names[:1], bench.connections[-1:])
         await runs.cached("can", names, yardsticks)
-        await runs.in_turns(names)
+        await runs.in_turns("can", names, bench.connections)
         await runs.while_others_change(names)
         if bench.connections == CONNECTIONS:
             many = customer_names(MANY)
             await enrol_like_first(bench.database, organization, many, already=CUSTOMERS)
             await runs.cached("can_100000", many, few)
+            await runs.in_turns("can_100000", many, bench.connections[-1:])
     await _decide(bench, organization, names[0])
 
 
@@ -121,44 +124,52 @@ class Runs:
         if len(customers) == MANY:
             report.say(f"memory: asking for them took {grown:,.0f} MiB, {1024 * grown / MANY:.2f} KiB each")
 
-    async def in_turns(self, customers: Sequence[str]) -> None:
-        """The 99th percentile, of one second at a time, can() and the file by turns: one stall of the machine decides over the
-        second that it falls into, and over no other."""
+    async def in_turns(self, name: str, customers: Sequence[str], connections: Sequence[int]) -> None:
+        """can() and the file by turns; then, where the kernel tells, what kept the server from answering."""
         bench, report = self._bench, self._bench.report
         turns = TURNS if bench.connections == CONNECTIONS else FEW_TURNS
-        report.say(f"\np99 over HTTP: {len(customers):,} customers, all cached, {turns} turns of 1 s each")
+        report.say(
+            f"\ncan() over HTTP: {len(customers):,} customers, all cached, {turns} turns of 1 s each; medians"
+        )
         if cores.CAN_PIN:
             said = " and ".join(stalls(core).say() for core in (SERVER_CORE, LOAD_CORE))
             report.say(f"the machine keeps a loop that only looks at the clock waiting: on {said}")
-        traffic = Traffic(_questions(self._organization, customers))
-        loads = {"can()": self._load}
-        if (port := self._yardsticks.get(FILE)) is not None:
-            loads[FILE] = Load(port)
-        for connections in bench.connections:
-            found: dict[str, list[Measurement]] = {name: [] for name in loads}
-            for load in loads.values():
-                await load.measure(traffic, connections=connections, seconds=1)
-            for _ in range(turns):
-                for name, load in loads.items():
-                    found[name].append(await load.turn(traffic, connections=connections))
-            self._say_turns(connections, found)
-
-    def _say_turns(self, connections: int, found: dict[str, list[Measurement]]) -> None:
-        report, wanted = self._bench.report, P99_MS.get(connections)
-        middle = {}
-        for name, each in found.items():
-            times = sorted(one.p99_ms or 0.0 for one in each)
-            middle[name] = median(times)
-            said = f"c{connections} {name}: {', '.join(f'{one:.2f}' for one in times)} ms"
+        traffic, port = Traffic(_questions(self._organization, customers)), self._yardsticks.get(FILE)
+        for count in connections:
+            loads = [self._load] if port is None else [self._load, Load(port)]
+            product, *yardsticks = await by_turns(loads, traffic, connections=count, turns=turns)
+            wanted, goals = P99_MS.get(count), []
+            report.say(f"c{count} can(): {product.say(wanted)}")
+            for file in yardsticks:
+                report.say(f"c{count} {FILE}: {file.say(wanted)}")
+                rate = Reading(
+                    f"{name}_turns_c{count}",
+                    product.per_second,
+                    "requests/s",
+                    FILE,
+                    file.per_second,
+                    product.n,
+                )
+                report.add(rate)
+                report.add(
+                    Reading(f"{name}_p99_c{count}", product.p99_ms, "ms", FILE, file.p99_ms, product.n)
+                )
+                goals.append(_said(f"ratio to {FILE} {rate.ratio:.3f}", rate.ratio >= RATIO_TO_FILE))
             if wanted is not None:
-                said += f"; {sum(one < wanted for one in times)} of {len(times)} under {wanted} ms"
-            report.say(said)
-        if FILE in middle:
-            n = sum(one.n for one in found["can()"])
-            report.add(Reading(f"can_p99_c{connections}", middle["can()"], "ms", FILE, middle[FILE], n))
-        if wanted is not None:
-            report.say(
-                f"            goals: {_said(f'median p99 under {wanted} ms', middle['can()'] < wanted)}"
+                goals.append(
+                    _said(f"median p99 {product.p99_ms:.2f} ms under {wanted} ms", product.p99_ms < wanted)
+                )
+            if goals:
+                report.say(f"            goals: {'; '.join(goals)}")
+            await self._say_what_stalls(traffic, count)
+
+    async def _say_what_stalls(self, traffic: Traffic, connections: int) -> None:
+        with recording(self._bench.server.pid, SERVER_CORE) as record:
+            traced = await self._load.turn(traffic, connections=connections)
+        if record is not None and cores.CAN_PIN:
+            stood = record.stalls.say(traced.seconds)
+            self._bench.report.say(
+                f"            one more, traced: p99 {traced.p99_ms:.2f} ms; the server stood still {stood}"
             )
 
     async def while_others_change(self, customers: Sequence[str]) -> None:

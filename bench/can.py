@@ -8,13 +8,13 @@ from harness import client, cores, deciding, tools
 from harness.bench import CONNECTIONS, Bench, main
 from harness.constant import bare_asgi, constant_lane, nginx_file, nginx_return
 from harness.cores import LOAD_CORE, SERVER_CORE, Busy
+from harness.interrupted import interrupted
 from harness.invalidating import changing
 from harness.load import Load
 from harness.measurement import Measurement
 from harness.report import Figure, Reading, Yardstick
 from harness.scheduler import recording
 from harness.server import Organization, memory_mib
-from harness.stalls import stalls
 from harness.traffic import Traffic, get
 from harness.turns import by_turns
 from harness.world import CUSTOMERS, customer_names, enrol, enrol_like_first, send_events
@@ -132,7 +132,7 @@ class Runs:
             f"\ncan() over HTTP: {len(customers):,} customers, all cached, {turns} turns of 1 s each; medians"
         )
         if cores.CAN_PIN:
-            said = " and ".join(stalls(core).say() for core in (SERVER_CORE, LOAD_CORE))
+            said = " and ".join(interrupted(core).say() for core in (SERVER_CORE, LOAD_CORE))
             report.say(f"the machine keeps a loop that only looks at the clock waiting: on {said}")
         traffic, port = Traffic(_questions(self._organization, customers)), self._yardsticks.get(FILE)
         for count in connections:

@@ -1,24 +1,28 @@
 """Figures that are read again of their own accord, while they are in use: always those that are wanted now."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
 
-from api.test_recalled_keys import Asking
+from api.test_recalled_keys import Asking, asked_of
 from nozle_server.api.app import build_app
 from nozle_server.bootstrap import Services, build_services
 from nozle_server.core.clock import FixedClock
 from nozle_server.core.standing import FOR_NOW
+from nozle_server.entitlements.economics import Economics, Wanted
 from nozle_server.identity.model import Mode
 from nozle_server.infra.database import Database
+from nozle_server.infra.estimates import Estimate
 from nozle_server.infra.settings import Settings
 from world import Client, World, client, open_world, services, world
 
-__all__ = ["client", "services", "world"]
+__all__ = ["asked_of", "client", "services", "world"]
 
 pytestmark = pytest.mark.database
 
@@ -34,24 +38,20 @@ TIERED: dict[str, Any] = {
 }
 
 
+@asynccontextmanager
+async def _keeping(services: Services, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Figures are read again of their own accord, and kept for less long than usual."""
+    monkeypatch.setattr(services.economics._estimates, "_kept_s", KEPT_S)
+    keeping = asyncio.create_task(services.economics.keep_fresh())
+    yield
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
 @pytest.fixture
 async def kept(services: Services, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """They are in this process, and for less long than usual."""
     async with _keeping(services, monkeypatch):
         yield
-
-
-class _keeping:  # noqa: N801  # a context manager, used as one
-    def __init__(self, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(services.economics._estimates, "_kept_s", KEPT_S)
-        self._economics = services.economics
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.create_task(self._economics.keep_fresh())
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def _until(world: World, name: str, value: object) -> bool:
@@ -97,10 +97,7 @@ async def test_a_tier_is_that_of_the_month_that_runs(
         )
     asking = Asking(world, world.secret)
     async with _keeping(services, monkeypatch):
-        ends = monotonic() + SOON_S
-        while monotonic() < ends:
-            assert b'"cost_per_use_cents":0.5,' in (await asking.ask())[1]
-            await asyncio.sleep(0.01)
+        assert {*await _costs(asking, SOON_S)} == {b"0.5"}
         clock.move_to(datetime(2027, 1, 1, tzinfo=UTC))
         assert b'"cost_per_use_cents":1.5,' in (await asking.ask())[1]
 
@@ -132,6 +129,40 @@ async def test_averages_at_a_test_clock_s_time_are_not_read_ahead(
     assert (await world.can("acme"))["cost_per_use_cents"] == 8
     await world.use("acme", 1, properties={"model": "big", "input_tokens": 2})
     assert await _until(world, "cost_per_use_cents", 5)
+
+
+async def test_an_average_in_use_is_read_again_while_answers_are_given_from_memory(
+    world: World, kept: None, asked_of: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks waits for it once, the first time. When it has moved, so do the answers."""
+    await world.a_cost_model(**PER_MODEL)
+    waited_for: list[Wanted] = []
+    get = Economics.get
+
+    async def spy(self: Economics, wanted: Wanted, max_age_s: float | None, now: datetime) -> Estimate:
+        waited_for.append(wanted)
+        return await get(self, wanted, max_age_s, now)
+
+    monkeypatch.setattr(Economics, "get", spy)
+    await world.use("acme", 1, properties={"model": "big", "input_tokens": 2})
+    asking = Asking(world, world.secret)
+    before = await _costs(asking, 3 * KEPT_S)
+    assert {*before} == {b"2"}
+    assert len(before) > 100
+    assert len(waited_for) == 1
+    assert len(asked_of) < 5, "the others were answered from memory"
+    await world.use("acme", 1, properties={"model": "big", "input_tokens": 4})
+    assert (await _costs(asking, 2 * KEPT_S))[-1] == b"3"
+
+
+async def _costs(asking: Asking, seconds: float) -> list[bytes]:
+    ends, costs = monotonic() + seconds, []
+    while monotonic() < ends:
+        found = re.search(rb'"cost_per_use_cents":([^,]+)', (await asking.ask())[1])
+        assert found is not None
+        costs.append(found[1])
+        await asyncio.sleep(0.001)
+    return costs
 
 
 GRADUATED = [

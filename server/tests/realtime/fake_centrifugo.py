@@ -7,7 +7,8 @@ nonsense. It knows no other method, and forgets no idempotency key.
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -185,3 +186,11 @@ def _error(code: int) -> dict[str, Any]:
 
 
 _decoder = msgspec.json.Decoder(_Batch)
+
+
+@asynccontextmanager
+async def standing_in() -> AsyncIterator[FakeCentrifugo]:
+    fake = FakeCentrifugo()
+    await fake.start()
+    yield fake
+    await fake.stop()

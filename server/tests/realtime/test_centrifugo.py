@@ -28,7 +28,7 @@ from nozle_server.realtime import audience_store, centrifugo, centrifugo_api, st
 from nozle_server.realtime.flips import Told, Urgency, urgency
 from world import Client, World, open_world
 
-from .fake_centrifugo import KEY, FakeCentrifugo
+from .fake_centrifugo import KEY, FakeCentrifugo, standing_in
 from .official_server_client import check
 from .test_server import channel_of, token_for
 from .test_time import SOON, a_shop, change
@@ -42,10 +42,8 @@ PROXY = "/api/v1/realtime/centrifugo/subscribe"
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeCentrifugo]:
     """Whatever it was asked is as the official client would have asked."""
-    fake = FakeCentrifugo()
-    await fake.start()
-    yield fake
-    await fake.stop()
+    async with standing_in() as fake:
+        yield fake
     for request in fake.requests:
         check(request)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from nozle_server.realtime import centrifugo_api
 from nozle_server.realtime.centrifugo_api import REVOKED, CentrifugoApi, CentrifugoUnavailable, ToPublish
 
-from .fake_centrifugo import KEY, MESSAGES, FakeCentrifugo, Request
+from .fake_centrifugo import KEY, MESSAGES, FakeCentrifugo, Request, standing_in
 from .official_server_client import check
 
 CHANNEL = "customer:019bc0de-7d4c-7a05-9d0a-2f3c1b6a5e01:acme"
@@ -28,10 +28,8 @@ DATA = {"feature": "sso", "allowed": True, "used": 0, "limit": None}
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeCentrifugo]:
-    fake = FakeCentrifugo()
-    await fake.start()
-    yield fake
-    await fake.stop()
+    async with standing_in() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Economics:
     ) -> Wanted:
         """How far the price has been used that the next unit has."""
 
-        async def read(tx: Tx, now: datetime) -> Decimal:  # noqa: ARG001  # the period says when
+        async def read(tx: Tx, _now: datetime) -> Decimal:  # the period says when
             return await price_position(
                 tx,
                 self._usage_store,
@@ -158,7 +158,7 @@ def unit_cost(
     month = now.date().replace(day=1)
     next_month = (month + timedelta(days=31)).replace(day=1)
 
-    async def read(tx: Tx, now: datetime) -> Decimal:  # noqa: ARG001  # the month says when
+    async def read(tx: Tx, _now: datetime) -> Decimal:  # the month says when
         return marginal_cents(chosen.tiers, await costs_store.month_quantity(tx, org_id, chosen.id, month))
 
     ends_at = datetime.combine(next_month, time(tzinfo=UTC))

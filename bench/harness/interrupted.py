@@ -12,7 +12,7 @@ NOTED_FROM_S = 0.0003
 
 
 @dataclass(frozen=True, slots=True)
-class Stalls:
+class Interrupted:
     """On one core: for how many ms of each second it stood still, and for how long at once. What is shorter than 0.3 ms is
     left out."""
 
@@ -24,7 +24,7 @@ class Stalls:
         return f"core {self.core} for {self.ms_a_second:.1f} ms of each second ({self.longest_ms:.1f} ms at once)"
 
 
-def stalls(core: int, *, seconds: float = 2.0) -> Stalls:
+def interrupted(core: int, *, seconds: float = 2.0) -> Interrupted:
     """Look at the clock on this core for so long, and do nothing else: nothing of ours goes on meanwhile."""
     with on_core(core):
         began = before = time.perf_counter()
@@ -35,4 +35,4 @@ def stalls(core: int, *, seconds: float = 2.0) -> Stalls:
             if gap > NOTED_FROM_S:
                 lost, longest = lost + gap, max(longest, gap)
             before = now
-    return Stalls(core, 1000 * lost / seconds, 1000 * longest)
+    return Interrupted(core, 1000 * lost / seconds, 1000 * longest)

@@ -10,7 +10,7 @@ import pytest
 from nozle_server.core.ids import new_id, to_text
 from world import Answer, World, audit
 
-from .ledger_api import a_key, figures, hold, release, send, settle, twin
+from .ledger_api import a_key, figures, grants, hold, left, release, send, settle, twin
 from .product import a_system, give
 
 pytestmark = pytest.mark.database
@@ -182,6 +182,22 @@ async def test_a_hold_comes_back_by_itself_at_the_instant_of_its_end(acme: World
     shown = await acme.get(f"/api/v1/credits/acme/holds/{held}")
     assert (shown["status"], shown["ended_at"], shown["settled"]) == ("expired", "2026-01-01T00:00:01Z", 0)
     assert (await acme.transactions("acme"))[-1] == ("release", 100)
+    await audit(acme)
+
+
+async def test_a_hold_that_has_ended_within_the_second_has_given_back_what_it_held(acme: World) -> None:
+    """All that is shown is of one moment, although it is written down at the next whole second only."""
+    await acme.grant("acme", 5, expires_at="2026-01-01T00:00:01.2Z", priority=1)
+    await acme.turn("2026-01-01T00:00:00.4Z")
+    await hold(acme, 105, expires_in=1)
+    assert await grants(acme) == []
+    await acme.turn("2026-01-01T00:00:01.4Z")
+    assert await figures(acme) == (100, 0, 0)
+    assert await left(acme) == [100, 0]
+    [shown] = await grants(acme)
+    assert (shown["amount"], shown["remaining"]) == (100, 100)
+    await acme.turn("2026-01-01T00:00:02Z")
+    assert await left(acme) == [100, 0]
     await audit(acme)
 
 

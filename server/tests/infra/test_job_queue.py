@@ -43,6 +43,32 @@ async def main():
 asyncio.run(main())
 """
 
+# A worker that tells what its first job made it import.
+FIRST_JOB = """
+import asyncio, sys
+from nozle_server.infra.database import Database
+from nozle_server.infra.job_queue import JobQueue, enqueue
+
+async def main():
+    database = await Database.connect(sys.argv[1], connections=2)
+    queue = JobQueue(database)
+    done = asyncio.Event()
+    async def first(payload):
+        done.set()
+    queue.register("first", first)
+    working = asyncio.create_task(queue.run())
+    await asyncio.sleep(1.5)
+    before = set(sys.modules)
+    async with database.transaction() as tx:
+        await enqueue(tx, "first")
+    await done.wait()
+    print(*(set(sys.modules) - before))
+    await queue.stop()
+    await working
+
+asyncio.run(main())
+"""
+
 
 @asynccontextmanager
 async def running(queue: JobQueue) -> AsyncIterator[None]:
@@ -100,6 +126,16 @@ async def test_a_job_exists_exactly_when_its_transaction_committed(fresh_databas
         await until(lambda: len(record.payloads) > 0)
         await asyncio.sleep(0.2)
     assert record.payloads == [b"committed"]
+
+
+async def test_the_first_job_imports_nothing(fresh_database_url: str) -> None:
+    """Everybody would wait for it."""
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", FIRST_JOB, fresh_database_url), stdout=subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        told, _ = await worker.communicate()
+    assert (worker.returncode, told.split()) == (0, [])
 
 
 async def test_one_dedupe_key_is_one_job_until_it_has_run(fresh_database: Database) -> None:

@@ -108,6 +108,7 @@ class JobQueue:
         self._stopped = asyncio.Event()
         self._stopped.set()
         database.on_commit(self._committed)
+        pgqueuer_adapter.load()
 
     def register(self, name: str, function: JobFunction) -> None:
         """Have jobs called `name` run `function(payload)`."""

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import anyio
 import asyncpg
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.qb import (
@@ -70,6 +71,12 @@ class Driver(AsyncpgPoolDriver):
     def _hand_on(self, payload: str) -> None:
         for callback in self._listeners:
             callback(payload)
+
+
+def load() -> None:
+    """Import what pgqueuer would import at its first job: a tenth of a second in which nobody else is answered. To be called
+    while a loop runs."""
+    anyio.CancelScope()
 
 
 def build(driver: Driver) -> PgQueuer:

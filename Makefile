@@ -22,7 +22,7 @@ check: lint ## the part of `test` that takes seconds
 	@exec ./nozle run --dev pytest -m "not database and not slow"
 
 chaos: ## kill servers and databases while they are used (N=1000, SEED=... of a failure, T=m06)
-	@N=$(or $(N),100) SEED=$(SEED) exec ./nozle run --dev pytest -s server/tests/chaos -k "$(or $(T),test)"
+	@N=$(or $(N),100) SEED=$(SEED) exec ./nozle run --dev pytest -s server/tests/chaos server/tests/credits/test_state_machine.py -k "$(or $(T),test)"
 
 bench: ## measure this machine, each figure beside its yardstick
 	@exec ./nozle run python bench/all.py

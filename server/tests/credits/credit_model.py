@@ -61,7 +61,6 @@ class Entity:
     status: str = "active"
     parent: "Entity | None" = None
     policy: str = "entity_then_customer"
-    spent: dict[str, Decimal] = field(default_factory=dict)
 
     @property
     def chain(self) -> "list[Entity]":
@@ -140,16 +139,11 @@ class Budget:
 
 @dataclass(eq=False)
 class Deduction:
-    """One deduction of check-and-deduct or usage/track, and what of it was given back."""
+    """One deduction of check-and-deduct or usage/track: what it took of which grants, in order, and was not given back."""
 
-    id: str | None
     entity: Entity | None
     parts: list[tuple[Grant, Decimal]]
-    refunded: Decimal = ZERO
-
-    @property
-    def amount(self) -> Decimal:
-        return total(amount for _, amount in self.parts)
+    id: str | None = None
 
 
 @dataclass(eq=False)
@@ -302,6 +296,18 @@ class Customer:
     @property
     def alive(self) -> list[Entity]:
         return [one for one in self.entities if one.status != "deleted"]
+
+
+def _shown(grant: Grant) -> Said:
+    return {
+        "id": Id(grant),
+        "entity_id": grant.owner.name if grant.owner else None,
+        "amount": grant.amount,
+        "remaining": grant.left,
+        "priority": grant.priority,
+        "source": grant.source,
+        "expires_at": grant.expires_at,
+    }
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:
@@ -487,12 +493,15 @@ class Model:
     def _close(self, owner: Customer, entity: Entity) -> None:
         """Allocated top-ups return to what they came from, all else that the entity has is gone."""
         for account in owner.accounts.values():
-            mine = [one for one in account.of([entity], self.now) if one.source == "allocation"]
-            self._return(account, [(one, one.left) for one in mine])
-            for one in account.grants:
-                if one.owner is entity and one.left > 0:
-                    account.move("expire", -one.left)
-                    one.left = ZERO
+            self._close_in(account, entity)
+
+    def _close_in(self, account: Account, entity: Entity) -> None:
+        mine = [one for one in account.of([entity], self.now) if one.source == "allocation"]
+        self._return(account, [(one, one.left) for one in mine])
+        for one in account.grants:
+            if one.owner is entity and one.left > 0:
+                account.move("expire", -one.left)
+                one.left = ZERO
 
     # Credits come.
 
@@ -534,26 +543,32 @@ class Model:
         expires_at: datetime | None = None,
         system: str | None = None,
         entity: str | None = None,
+        reference: str | None = None,
     ) -> Said:
+        """With a reference, once."""
         owner = self.customer(customer)
         code = self.system(system)
+        there = self.account_or_none(owner, code)
+        for one in there.grants if there and reference else ():
+            if one.reference == (reference,):
+                return {**_shown(one), "balance": there.balance if there else ZERO}
         to = owner.living(entity)
-        if expires_at is not None and expires_at <= self.now:
-            raise Refused(400, "invalid_input")
+        if to is not None and not to.may_spend:
+            raise Refused(422, "entity_inactive")
         account = self.account(owner, code)
-        made = self.give(account, amount, source, owner=to, expires_at=expires_at, priority=priority)
+        made = self.give(
+            account,
+            amount,
+            source,
+            owner=to,
+            expires_at=expires_at,
+            priority=priority,
+            reference=(reference,) if reference else (),
+        )
         account.move("grant", amount)
         if to is None:
             account.pay(made)
-        return {
-            "id": Id(made),
-            "amount": amount,
-            "remaining": made.left,
-            "priority": priority,
-            "source": source,
-            "expires_at": expires_at,
-            "balance": account.balance,
-        }
+        return {**_shown(made), "balance": account.balance}
 
     # Credits of plans.
 
@@ -730,13 +745,124 @@ class Model:
         account.move("deduct", -amount)
         account.use(account.windows(who, self.now), amount)
         account.spends.append(Spend(who, self.now, amount))
-        spent = Deduction(None, who, parts)
+        spent = Deduction(who, parts)
         account.deductions.append(spent)
         return spent
 
     def _take(self, parts: Iterable[tuple[Grant, Decimal]]) -> None:
         for grant, amount in parts:
             grant.left = plus(grant.left, -amount)
+
+    # What undoes and moves.
+
+    def void(self, customer: str, grant: str, amount: Decimal | None) -> Said:
+        owner = self.customer(customer)
+        for account in owner.accounts.values():
+            for one in account.grants:
+                if one.id == grant:
+                    return self._void(account, one, amount)
+        raise Refused(404, "grant_not_found")
+
+    def _void(self, account: Account, grant: Grant, amount: Decimal | None) -> Said:
+        if not grant.left:
+            raise Refused(422, "nothing_to_void")
+        wanted = grant.left if amount is None else amount
+        if wanted > grant.left:
+            raise Refused(422, "insufficient_credits")
+        self._take([(grant, wanted)])
+        account.move("void", -wanted)
+        return {"type": "void", "amount": wanted, "balance": account.balance, "direction": "out"}
+
+    def refund(self, customer: str, transaction: str, amount: Decimal | None) -> Said:
+        """Back to where it was taken from, what was taken last first; what cannot stay there goes where the rest went."""
+        owner = self.customer(customer)
+        for account in owner.accounts.values():
+            for one in account.deductions:
+                if one.id == transaction:
+                    return self._refund(account, one, amount)
+        raise Refused(404, "transaction_not_found")
+
+    def _refund(self, account: Account, spent: Deduction, amount: Decimal | None) -> Said:
+        left = total(part for _, part in spent.parts)
+        if not left:
+            raise Refused(422, "already_refunded")
+        wanted = missing = left if amount is None else amount
+        if wanted > left:
+            raise Refused(422, "refund_too_large")
+        back: list[tuple[Grant, Decimal]] = []
+        for place in reversed(range(len(spent.parts))):
+            grant, part = spent.parts[place]
+            given = min(part, missing)
+            missing = plus(missing, -given)
+            spent.parts[place] = grant, plus(part, -given)
+            grant.left = plus(grant.left, given)
+            if given:
+                back.append((grant, given))
+        account.move("refund", wanted)
+        after = account.balance
+        account.expire(self.now)
+        for owner in {grant.owner for grant, _ in back if grant.owner and grant.owner.status != "active"}:
+            self._close_in(account, owner)
+        return {
+            "type": "refund",
+            "amount": wanted,
+            "refunds_transaction_id": Id(spent),
+            "balance_after": after,
+            "balance": account.balance,
+            "draws": ByKey("grant_id", {str(grant.id): {"amount": part} for grant, part in back}),
+        }
+
+    def correct(self, customer: str, amount: Decimal, system: str | None) -> Said:
+        owner = self.customer(customer)
+        code = self.system(system)
+        if amount > 0:
+            account = self.account(owner, code)
+            made = self.give(account, amount, "adjustment")
+            account.move("adjustment", amount)
+            account.pay(made)
+        else:
+            there = self.account_or_none(owner, code) or Account(owner.zone)
+            parts, missing = draw(there.of([None], self.now), -amount)
+            if missing:
+                raise Refused(422, "insufficient_credits")
+            account = there
+            self._take(parts)
+            account.move("adjustment", amount)
+        direction = "in" if amount > 0 else "out"
+        return {
+            "type": "adjustment",
+            "amount": abs(amount),
+            "direction": direction,
+            "balance": account.balance,
+        }
+
+    def transfer(self, giver: str, taker: str, amount: Decimal, system: str | None) -> Said:
+        """What is moved keeps priority and expiry; what the other one owes is paid of it."""
+        if giver == taker:
+            raise Refused(422, "same_customer")
+        one, other = self.customer(giver), self.customer(taker)
+        code = self.system(system)
+        source = self.account_or_none(one, code) or Account(one.zone)
+        parts, missing = draw(source.of([None], self.now), amount)
+        if missing:
+            raise Refused(422, "insufficient_credits")
+        self._take(parts)
+        source.move("transfer", -amount)
+        target = self.account(other, code)
+        made = [
+            self.give(target, part, "transfer", expires_at=grant.expires_at, priority=grant.priority)
+            for grant, part in parts
+        ]
+        target.move("transfer", amount)
+        for grant in made:
+            target.pay(grant)
+        return {
+            "transferred": True,
+            "amount": amount,
+            "credit_system": code,
+            "from": {"customer_id": giver, "balance": source.balance},
+            "to": {"customer_id": taker, "balance": target.balance},
+        }
 
     # Holds.
 
@@ -984,4 +1110,4 @@ class Model:
 
 def deepcopy_of(entity: Entity) -> Entity:
     """A copy that stands where the original stands."""
-    return Entity(entity.name, entity.status, entity.parent, entity.policy, entity.spent)
+    return Entity(entity.name, entity.status, entity.parent, entity.policy)

@@ -1,6 +1,7 @@
 """The deeds of the state machine: drawn by Hypothesis out of what there is in the model at the moment."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-from credits.credit_model import Model, Said
+from credits.credit_model import Account, Model, Said
 from credits.machine_house import Deed
 from credits.machine_view import API, INTERVALS
 from world import rfc3339
@@ -19,6 +20,8 @@ NAMES = ("team", "agent", "run")
 FEATURES = ("chat", "render")
 SYSTEMS = ("credits", "gpu")
 NO_HOLD = "hold_0190c4a55e8e7c1e8f4e8a4d1f6f8f11"
+NO_GRANT = "grant_0190c4a55e8e7c1e8f4e8a4d1f6f8f11"
+NO_SPENDING = "txn_0190c4a55e8e7c1e8f4e8a4d1f6f8f11"
 
 AMOUNTS = st.one_of(
     st.integers(1, 30).map(Decimal),
@@ -60,15 +63,80 @@ class Deeds:
         amount, priority = self._amount(), self._one([0, 50, 50, 90], "priority")
         span = self._data.draw(st.one_of(st.none(), SPANS), "expires")
         expires_at = None if span is None else self.model.now + span
+        owner, system = self._owner(customer), self._one([None, None, "gpu", "none"], "system")
+        reference = self._one([None, None, None, "first", "second"], "reference")
         body = {"amount": amount, "source": source, "priority": priority}
         body |= {} if expires_at is None else {"expires_at": rfc3339(expires_at.isoformat())}
         return self._deed(
             "grant",
             "POST /credits/{customer}/grants",
-            body,
-            lambda model: model.grant(customer, amount, source, priority=priority, expires_at=expires_at),
+            body | _given(entity_id=owner, credit_system=system, reference=reference),
+            lambda model: model.grant(
+                customer,
+                amount,
+                source,
+                priority=priority,
+                expires_at=expires_at,
+                system=system,
+                entity=owner,
+                reference=reference,
+            ),
             customer=customer,
         )
+
+    def void(self) -> Deed:
+        customer = self._customer()
+        there = [one for account in self._accounts(customer) for one in account.grants if one.id is not None]
+        full = [one for one in there if one.left]
+        grant = choose(self._data, [one.id for one in [*full * 4, *there]] or [NO_GRANT], "grant") or NO_GRANT
+        amount = self._data.draw(st.one_of(st.none(), AMOUNTS), "amount")
+        return self._deed(
+            "void",
+            "POST /credits/{customer}/grants/{grant}/void",
+            None if amount is None else {"amount": amount},
+            lambda model: model.void(customer, grant, amount),
+            customer=customer,
+            grant=grant,
+        )
+
+    def refund(self) -> Deed:
+        customer = self._customer()
+        there = [one.id for account in self._accounts(customer) for one in account.deductions]
+        spent = choose(self._data, there or [NO_SPENDING], "deduction") or NO_SPENDING
+        amount = self._data.draw(st.one_of(st.none(), AMOUNTS), "amount")
+        return self._deed(
+            "refund",
+            "POST /credits/{customer}/transactions/{spent}/refund",
+            None if amount is None else {"amount": amount},
+            lambda model: model.refund(customer, spent, amount),
+            customer=customer,
+            spent=spent,
+        )
+
+    def correct(self) -> Deed:
+        customer, amount = self._customer(), self._amount() * self._one([1, -1], "sign")
+        system = self._one([None, None, "gpu"], "system")
+        return self._deed(
+            "correct",
+            "POST /credits/{customer}/corrections",
+            {"amount": amount, "description": "Found out"} | _given(credit_system=system),
+            lambda model: model.correct(customer, amount, system),
+            customer=customer,
+        )
+
+    def transfer(self) -> Deed:
+        giver, taker, amount = self._customer(), self._customer(), self._amount()
+        system = self._one([None, None, "gpu"], "system")
+        made = self._deed(
+            "transfer",
+            "POST /credits/transfers",
+            {"from_customer_id": giver, "to_customer_id": taker, "amount": amount}
+            | _given(credit_system=system),
+            lambda model: model.transfer(giver, taker, amount, system),
+            customer=giver,
+            keyed=True,
+        )
+        return replace(made, customers=(giver, taker))
 
     def deduct(self) -> Deed:
         customer = self._customer()
@@ -256,6 +324,9 @@ class Deeds:
     def _owner(self, customer: str) -> str | None:
         """An entity, or the customer itself."""
         return None if self._one([True, False], "the customer itself") else self._entity(customer)
+
+    def _accounts(self, customer: str) -> list[Account]:
+        return list(self.model.customers[customer].accounts.values())
 
     def _held(self) -> tuple[str, str]:
         """A customer and the id of a hold, most of the time of one that is open."""

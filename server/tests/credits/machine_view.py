@@ -7,6 +7,7 @@ from urllib.parse import quote
 from credits.credit_model import Account, ByKey, Customer, Entity, Grant, Hold, Id, Model, total
 
 API = "/api/v1"
+PAGE = 100
 INTERVALS = ("hour", "day", "month", "run")
 
 
@@ -24,8 +25,14 @@ def view(model: Model, customer: Customer) -> dict[str, Any]:
             "expired_credits": -account.moved("expire"),
             "as_of": model.now,
         },
-        f"{credits}/holds?limit=100": {
-            "holds": [_hold(one) for one in sorted(holds, key=lambda hold: hold.number, reverse=True)]
+        f"{credits}/holds?limit={PAGE}": {
+            "holds": [_hold(one) for one in sorted(holds, key=lambda hold: -hold.number)[:PAGE]]
+        },
+        **{
+            f"{credits}/grants?status=all&limit={PAGE}&credit_system={code}": {
+                "grants": [_grant(grant) for grant in one.grants[: -1 - PAGE : -1]]
+            }
+            for code, one in customer.accounts.items()
         },
         f"{place}/credit-systems": {"balances": ByKey("credit_system", _systems(model, customer))},
         **{
@@ -47,6 +54,17 @@ def _hold(hold: Hold) -> dict[str, Any]:
         "entity_id": hold.spend.entity.name if hold.spend.entity else None,
         "credit_system": hold.system,
         "expires_at": hold.expires_at,
+    }
+
+
+def _grant(grant: Grant) -> dict[str, Any]:
+    return {
+        "id": Id(grant),
+        "entity_id": grant.owner.name if grant.owner else None,
+        "amount": grant.amount,
+        "remaining": grant.left,
+        "source": grant.source,
+        "created_at": grant.created_at,
     }
 
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import permutations
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -54,6 +55,7 @@ KINDS = (
         "put_entity",
     ),
     *("allocate", "deallocate", "set_budget", "set_budget", "remove_budget", "subscribe"),
+    *("void", "refund", "refund", "correct", "transfer", "transfer"),
 )
 HARM = ("none",) * 16 + ("forget", "restart", "cut", "cut", "hang up")
 
@@ -250,13 +252,13 @@ class Credits(RuleBasedStateMachine):
 
     def _places(self, customer: str, sent: Sequence[Sent]) -> Iterator[str]:
         """What is shown of a customer, whichever of the calls were done."""
-        together = self.model.copy()
-        models = [self.model, together]
-        for one in sent:
+        models = [self.model]
+        for order in permutations(one.deed for one in sent):
             models.append(self.model.copy())
-            for model in (together, models[-1]):
+            for deed in order:
                 with suppress(Refused):
-                    one.deed.does(model)
+                    deed.does(models[-1])
+                models.append(models[-1].copy())
         for model in models:
             yield from view(model, model.customers[customer])
 

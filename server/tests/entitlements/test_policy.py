@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nozle_server.catalog.charge_models import Dynamic, Standard
 from nozle_server.entitlements.decision import decide
@@ -280,7 +281,7 @@ def decision(
         plan_id=PLAN,
     )
     made = Facts(NOW, (subscription,), D(1), D(60), mode)
-    return decide(replace(made, **facts))  # type: ignore[arg-type]
+    return decide(structs.replace(made, **facts))
 
 
 def test_a_margin_below_the_floor_is_denied() -> None:

@@ -1,4 +1,7 @@
-"""The question of `can()`, the facts it is decided from, and the decision."""
+"""The question of `can()`, the facts it is decided from, and the decision.
+
+What is made for every question is a struct: a frozen dataclass takes 1.5 us more to make, and the whole rule may take 5.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +10,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+from msgspec import Struct
 
 from nozle_server.catalog.charge_models import ChargeModel
 from nozle_server.core.rounding import EXACT
@@ -53,8 +58,7 @@ class PlanRight:
     configuration: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionFacts:
+class SubscriptionFacts(Struct, frozen=True):
     """One subscription as it bears on the question. `right` None: its plan does not have the feature.
 
     `used` is the metric's usage in the current period; `price` how the plan would price the next unit, if it does, and
@@ -81,8 +85,7 @@ class SubscriptionFacts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """A snapshot of all that the decision depends on. `min_margin_percent` and `margin_enforcement` are the organization's
     settings; `cost_gap` is why the cost of a use is not known, and `cost_model_id` whose it is. `feature_type` None: nothing
     has this code. `entity_refusal` is why the entity that would use it may use nothing. `must_choose`: of several active
@@ -101,8 +104,7 @@ class Facts:
     must_choose: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The answer. Amounts are cents a unit; `limit` and `remaining` None mean without cap. `margin` is what the margin
     policy in force said; None: none is. `configuration` are the privileges of the entitlement that was decided by."""
 

@@ -12,6 +12,8 @@ from credits.machine_house import Deed, Sent
 from credits.machine_view import view
 from world import Answer
 
+Scope = tuple[str, str | None]
+
 
 @dataclass(frozen=True)
 class Replayed:
@@ -23,7 +25,7 @@ class Judge:
     """`shown` is what the API shows by path, `first` what keys were answered first."""
 
     shown: Mapping[str, Any]
-    first: Mapping[str, bytes]
+    first: Mapping[Scope, bytes]
     customers: Sequence[str]
     wrong: list[str] = field(default_factory=list)
 
@@ -40,9 +42,9 @@ class Judge:
                 if fitting:
                     after, _ = fitting[0]
                     for one in sent:
-                        after.doubtful.discard(_scope(one.deed))
+                        after.doubtful.discard(scope_of(one.deed))
                         if len({one in left_out for _, left_out in fitting}) == 2:
-                            after.doubtful.add(_scope(one.deed))
+                            after.doubtful.add(scope_of(one.deed))
                     return after
         return None
 
@@ -76,12 +78,12 @@ class Judge:
                 if not any((answer.status, answer.code) == (one.status, one.code) for one in said.either):
                     return f"{got}\n  where the model refuses with {said}"
             case Replayed():
-                first = self.first.get(deed.key or "", answer.body)
+                first = self.first.get(scope_of(deed), answer.body)
                 if not is_replay(answer) or bare(answer.body) != bare(first):
                     return f"{got}\n  which does not repeat {first.decode()}"
             case _:
                 # A replay of what nobody heard the first answer of is the first that is heard.
-                if is_replay(answer) and deed.key in self.first:
+                if is_replay(answer) and scope_of(deed) in self.first:
                     return f"{got}\n  as if it had been done before"
                 if answer.status != 200 or not fits(said, answer.json):
                     return f"{got}\n  where the model says {said}"
@@ -90,7 +92,7 @@ class Judge:
 
 def apply(model: Model, deed: Deed) -> Said | Refused | Replayed:
     """Do it in the model."""
-    scope, request = _scope(deed), str(deed)
+    scope, request = scope_of(deed), str(deed)
     if deed.key is not None and scope in model.keys:
         return Replayed() if model.keys[scope] == request else _reused(model, deed)
     try:
@@ -102,7 +104,8 @@ def apply(model: Model, deed: Deed) -> Said | Refused | Replayed:
     return said
 
 
-def _scope(deed: Deed) -> tuple[str, str | None]:
+def scope_of(deed: Deed) -> Scope:
+    """In which a key is one call: other operations may have the same."""
     return deed.operation, deed.key
 
 
@@ -119,7 +122,7 @@ def _reused(model: Model, deed: Deed) -> Refused:
 def _doubted(model: Model, sent: Sequence[Sent]) -> Iterator[Model]:
     """The model with the keys of these calls that are in doubt, and without them."""
     yield model
-    scopes = {_scope(one.deed) for one in sent} & model.doubtful
+    scopes = {scope_of(one.deed) for one in sent} & model.doubtful
     if scopes:
         without = model.copy()
         for scope in scopes:

@@ -30,7 +30,7 @@ from hypothesis.stateful import RuleBasedStateMachine, get_state_machine_test, i
 from credits.credit_model import Model, PlanGrant, Refused
 from credits.machine_deeds import SPANS, Deeds, choose
 from credits.machine_house import Deed, House, Process, Sent, hang_up
-from credits.machine_judge import Judge, is_replay
+from credits.machine_judge import Judge, Scope, is_replay, scope_of
 from credits.machine_view import API, view
 from world import World, audit, instant, rfc3339
 
@@ -74,7 +74,7 @@ class Credits(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.past: list[Deed] = []
-        self.first_answers: dict[str, bytes] = {}
+        self.first_answers: dict[Scope, bytes] = {}
         self.told: list[str] = []
         self.keys = 0
         self.sound = False
@@ -246,7 +246,7 @@ class Credits(RuleBasedStateMachine):
         for one in sent:
             if one.deed.key is not None:
                 if one.answer is not None and one.answer.status == 200:
-                    self.first_answers.setdefault(one.deed.key, one.answer.body)
+                    self.first_answers.setdefault(scope_of(one.deed), one.answer.body)
                 if one.deed not in self.past:
                     self.past.append(one.deed)
 

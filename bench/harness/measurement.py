@@ -12,7 +12,9 @@ class BenchError(Exception):
 class Measurement:
     """`n` good answers in `seconds`; `refused` were answered otherwise (HTTP status 400 and above).
 
-    The times are those of all answers, and 0 when there were none; None where only the whole was timed.
+    The times are those of all answers, and 0 when there were none; None where only the whole was timed. wrk counts for a
+    request that took long those too that it would have sent meanwhile; `sent_p99_ms` is of those alone that were sent (None
+    where that is not known).
     """
 
     n: int
@@ -21,6 +23,7 @@ class Measurement:
     p99_ms: float | None = None
     refused: int = 0
     p999_ms: float | None = None
+    sent_p99_ms: float | None = None
 
     @property
     def per_second(self) -> float:
@@ -37,4 +40,5 @@ class Measurement:
             p99_ms=1000 * ordered[len(ordered) * 99 // 100],
             refused=refused,
             p999_ms=1000 * ordered[len(ordered) * 999 // 1000],
+            sent_p99_ms=1000 * ordered[len(ordered) * 99 // 100],
         )

@@ -3,6 +3,7 @@ and their medians compare what single loads, minutes apart, do not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from statistics import median
 
 from harness.load import Load
@@ -30,15 +31,29 @@ class Turns:
         """The median of the turns' 99th percentiles."""
         return median(self._p99s())
 
+    @property
+    def sent_p99_ms(self) -> float | None:
+        """The same of the requests that were sent (`Measurement`)."""
+        return median(times) if len(times := self._sent_p99s()) == len(self.each) else None
+
     def say(self, under_ms: float | None) -> str:
-        times = sorted(self._p99s())
-        said = f"p99 {', '.join(f'{one:.2f}' for one in times)} ms"
-        if under_ms is not None:
-            said += f"; {sum(one < under_ms for one in times)} of {len(times)} under {under_ms} ms"
-        return said
+        said = [f"p99 {_listed(self._p99s(), under_ms)}"]
+        if self.sent_p99_ms is not None:
+            said.append(f"of the requests sent {_listed(self._sent_p99s(), under_ms)}")
+        return "; ".join(said)
 
     def _p99s(self) -> list[float]:
         return [one.p99_ms or 0.0 for one in self.each]
+
+    def _sent_p99s(self) -> list[float]:
+        return [one.sent_p99_ms for one in self.each if one.sent_p99_ms is not None]
+
+
+def _listed(times: Sequence[float], under_ms: float | None) -> str:
+    said = f"{', '.join(f'{one:.2f}' for one in sorted(times))} ms"
+    if under_ms is not None:
+        said += f" ({sum(one < under_ms for one in times)} of {len(times)} under {under_ms})"
+    return said
 
 
 async def by_turns(loads: Sequence[Load], traffic: Traffic, *, connections: int, turns: int) -> list[Turns]:
@@ -46,7 +61,10 @@ async def by_turns(loads: Sequence[Load], traffic: Traffic, *, connections: int,
     found: list[list[Measurement]] = [[] for _ in loads]
     for load in loads:
         await load.turn(traffic, connections=connections)
+    # In another order each time: what the machine does every so many seconds would always meet the same one.
+    order, shuffle = list(zip(loads, found, strict=True)), Random(1).shuffle
     for _ in range(turns):
-        for load, measured in zip(loads, found, strict=True):
+        shuffle(order)
+        for load, measured in order:
             measured.append(await load.turn(traffic, connections=connections))
     return [Turns(one) for one in found]

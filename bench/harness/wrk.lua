@@ -32,11 +32,19 @@ function request()
     return table.concat(filled)
 end
 
--- One line for harness/wrk.py; latencies come in microseconds.
+-- Two lines for harness/wrk.py; latencies come in microseconds. The second has all of them, each with how often, and is left
+-- out where that would take too long.
 function done(summary, latency)
     local errors = summary.errors
     io.write(string.format(
         "nozle-bench %d %d %d %d %d %d %d\n",
         summary.requests, summary.duration, errors.status, errors.connect + errors.read + errors.write + errors.timeout,
         latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
+    if latency.max <= 200000 then
+        local times = {}
+        for i = 1, #latency do
+            times[i] = string.format("%d:%d", latency(i))
+        end
+        io.write("nozle-times ", table.concat(times, " "), "\n")
+    end
 end

@@ -1,6 +1,7 @@
 """Load by wrk, with one thread: the other core is for the server."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -13,6 +14,8 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 TIMEOUT_S = 30
 
 _RESULT = re.compile(r"^nozle-bench (\d+) (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
+
+_TIMES = re.compile(r"^nozle-times (.*)$", re.MULTILINE)
 
 
 async def measure(
@@ -34,4 +37,32 @@ async def measure(
     answers, microseconds, refused, broken, p50, p99, p999 = map(int, result.groups())
     if broken:
         raise BenchError(f"wrk counted {broken} broken connections or timeouts")
-    return Measurement(answers - refused, microseconds / 1e6, p50 / 1000, p99 / 1000, refused, p999 / 1000)
+    sent = None
+    if (told := _TIMES.search(output)) and answers >= connections:
+        times = dict(tuple(map(int, one.split(":"))) for one in told[1].split())
+        sent = _percentile_99(only_sent(times, apart=microseconds // (answers // connections))) / 1000
+    return Measurement(
+        answers - refused, microseconds / 1e6, p50 / 1000, p99 / 1000, refused, p999 / 1000, sent
+    )
+
+
+def only_sent(counted: Mapping[int, int], *, apart: int) -> dict[int, int]:
+    """How often each time was measured. wrk adds, for each request that took longer than two that follow each other `apart`,
+    those that it would have sent meanwhile (`stats_correct` of its stats.c, which goes from the shortest to the longest);
+    here they are taken out again, from the longest on."""
+    left = dict(counted)
+    for time in sorted(left, reverse=True):
+        if time < 2 * apart:
+            break
+        for added in range(time - apart, apart, -apart):
+            left[added] -= left[time]
+    return {time: count for time, count in left.items() if count}
+
+
+def _percentile_99(times: Mapping[int, int]) -> int:
+    left = sum(times.values()) * 99 // 100
+    for time in sorted(times):
+        left -= times[time]
+        if left < 0:
+            return time
+    return max(times)

@@ -18,13 +18,15 @@ _MARK = re.compile(r"\$(?:org\((\w+)\)|kept)")
 
 
 async def prepare(tx: Tx) -> None:
-    """Give this transaction the time and memory to read everything; it forgets both when it ends.
+    """Give this transaction the time and memory to read everything, and plans for an average organization; it forgets all
+    that when it ends.
 
-    It joins nothing row by row. The planner takes an organization that has come since it last counted for a row or two, and
-    would look through all of it once for each of its rows.
+    A plan made for one organization takes it for a row or two if it has come since PostgreSQL last counted, and looks through
+    all that it has once for each of its rows.
     """
     await tx.execute(
-        f"set local statement_timeout = '{TIMEOUT_S:.0f}s'; set local work_mem = '64MB'; set local enable_nestloop = off"
+        f"""set local statement_timeout = '{TIMEOUT_S:.0f}s'; set local work_mem = '64MB';
+            set local plan_cache_mode = 'force_generic_plan'"""
     )
 
 

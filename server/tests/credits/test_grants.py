@@ -58,6 +58,19 @@ async def test_a_reference_is_one_grant(acme: World) -> None:
     assert (again["id"], again["remaining"], again["balance"]) == (answers[0].json["id"], 0, 0)
     await acme.a_customer("other")
     assert (await send(acme, "/other/grants", {"amount": 5, "reference": "payment 1"})).json["balance"] == 5
+
+
+async def test_a_known_reference_shows_whose_the_grant_is_and_not_for_whom_it_was_asked_again(
+    acme: World,
+) -> None:
+    await acme.an_entity("team")
+    for first, again in ((None, "team"), ("team", None), (None, "nobody")):
+        body = {"amount": 5, "reference": f"payment of {first} and {again}"}
+        made = (await send(acme, "/acme/grants", body | ({"entity_id": first} if first else {}))).json
+        assert made["entity_id"] == first
+        assert (
+            await send(acme, "/acme/grants", body | ({"entity_id": again} if again else {}))
+        ).json == made | {"balance": made["balance"]}
     await audit(acme)
 
 

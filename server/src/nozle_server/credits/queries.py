@@ -12,7 +12,7 @@ from nozle_server.credits import book_store, grant_store, history_store, hold_st
 from nozle_server.credits.book import Book
 from nozle_server.credits.grant_store import ShownGrant
 from nozle_server.credits.history_store import EntryFilter, ShownEntry, Statement
-from nozle_server.credits.model import ZERO, Balance, Entry, EntryType, HoldRecord, HoldStatus
+from nozle_server.credits.model import ZERO, Balance, Entry, EntryType, Grant, HoldRecord, HoldStatus
 from nozle_server.customers.queries import unknown_customer
 from nozle_server.entities.queries import list_chain
 from nozle_server.infra.database import Tx
@@ -160,6 +160,13 @@ async def list_grants(
         tx, org_id, account_id, now, live=live, entity=entity, before=before, limit=limit + 1
     )
     return (found, None) if len(found) <= limit else (found[:limit], found[limit - 1].grant.id)
+
+
+async def show_grant(tx: Tx, org_id: UUID, grant: Grant) -> ShownGrant:
+    """A grant, and the merchant's id of the entity whose it is."""
+    if grant.entity_id is None:
+        return ShownGrant(grant, None)
+    return ShownGrant(grant, (await list_chain(tx, org_id, grant.entity_id))[0].external_id)
 
 
 async def show_entry(tx: Tx, org_id: UUID, entry: Entry) -> ShownEntry:

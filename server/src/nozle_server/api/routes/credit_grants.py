@@ -25,7 +25,7 @@ from nozle_server.core.text import parse_id, parse_text
 from nozle_server.credits.model import ZERO, GrantSource
 from nozle_server.credits.operations.corrections import void_grant
 from nozle_server.credits.operations.grants import grant_credits
-from nozle_server.credits.queries import list_grants, show_entry
+from nozle_server.credits.queries import list_grants, show_entry, show_grant
 from nozle_server.customers.queries import get_customer
 from nozle_server.metering.timestamps import parse_timestamp
 
@@ -91,8 +91,9 @@ async def grant(call: Call) -> object:
         credit_system=system,
         entity=entity,
     )
-    shown = grant_json(given, customer=customer.external_id, entity=entity, credit_system=system)
-    return {**shown, "balance": balance}
+    shown = await show_grant(call.tx, call.org_id, given)  # which may be an earlier one's
+    answer = grant_json(shown.grant, customer=customer.external_id, entity=shown.entity, credit_system=system)
+    return {**answer, "balance": balance}
 
 
 async def index(call: Call) -> object:

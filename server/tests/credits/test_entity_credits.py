@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from credits.ledger_api import hold
 from credits.product import a_rate, a_system, balance, check, give, operations, track, transfer
 from nozle_server.credits.model import GrantSource
 from world import World, audit
@@ -82,6 +83,25 @@ async def test_an_allocation_moves_top_ups_only(acme: World) -> None:
     assert (too_much["transferred"], too_much["reason"]) == (False, "insufficient_credits")
     assert (too_much["available"], too_much["parent_sources"], too_much["entity_sources"]) == ("100", [], [])
     assert await available(acme) == ("0", "150", "150")
+    await audit(acme)
+
+
+@pytest.mark.parametrize("how", ["returned", "suspended"])
+async def test_what_an_ended_hold_gave_back_within_the_second_returns_to_where_it_came_from(
+    acme: World, how: str
+) -> None:
+    """All of the allocation was held, and nobody has written down yet that the hold is over."""
+    await acme.turn("2026-01-01T00:00:00.4Z")
+    assert (await transfer(acme, "100", key="give")).json["transferred"] is True
+    held = await hold(acme, 100, entity_id="agent", credit_system="ai", expires_in=1)
+    assert held["allowed"] is True
+    await acme.turn("2026-01-01T00:00:01.4Z")
+    if how == "returned":
+        assert (await transfer(acme, "100", back=True, key="back")).json["transferred"] is True
+    else:
+        await status(acme, "suspended")
+    assert (await available(acme))[:2] == ("0", "150")
+    await acme.turn("2026-01-01T00:00:02Z")
     await audit(acme)
 
 

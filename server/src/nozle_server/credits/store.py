@@ -42,11 +42,14 @@ async def list_account_ids(tx: Tx, org_id: UUID, customer_id: UUID) -> list[UUID
 
 
 async def list_parents(tx: Tx, org_id: UUID, account_id: UUID, entity_ids: Sequence[UUID]) -> list[Grant]:
-    """The grants that the allocations of these entities came from, where something of these is left."""
+    """The grants that the allocations of these entities came from, where something of these is left or is held: a hold whose
+    time is over gives it back before anybody writes that down."""
     rows = await tx.fetch(
         f"""select {_GRANT} from credit_grants where org_id = $1 and account_id = $2 and id in (
                 select parent_id from credit_grants
-                where org_id = $1 and account_id = $2 and entity_id = any($3) and remaining > 0)""",
+                where org_id = $1 and account_id = $2 and entity_id = any($3) and (remaining > 0 or id in (
+                    select unnest(h.grant_ids) from credit_holds h
+                    where h.org_id = $1 and h.account_id = $2 and h.status = 'open')))""",
         org_id,
         account_id,
         list(entity_ids),

@@ -552,6 +552,8 @@ class Model:
         for one in there.grants if there and reference else ():
             if one.reference == (reference,):
                 return {**_shown(one), "balance": there.balance if there else ZERO}
+        if expires_at is not None and expires_at <= self.now:
+            raise Refused(400, "invalid_input")
         to = owner.living(entity)
         if to is not None and not to.may_spend:
             raise Refused(422, "entity_inactive")

@@ -196,8 +196,12 @@ async def test_a_hold_that_has_ended_within_the_second_has_given_back_what_it_he
     assert await left(acme) == [100, 0]
     [shown] = await grants(acme)
     assert (shown["amount"], shown["remaining"]) == (100, 100)
+    await acme.grant("acme", 1)
+    newest = await acme.get("/api/v1/credits/acme/grants", limit=1)
+    [following] = await grants(acme, limit=1, cursor=newest["next_cursor"])
+    assert [newest["grants"][0]["amount"], following] == [1, shown]
     await acme.turn("2026-01-01T00:00:02Z")
-    assert await left(acme) == [100, 0]
+    assert await left(acme) == [100, 0, 1]
     await audit(acme)
 
 

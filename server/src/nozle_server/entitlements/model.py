@@ -1,6 +1,7 @@
 """The question of `can()`, the facts it is decided from, and the decision.
 
-What is made for every question is a struct: a frozen dataclass takes 1.5 us more to make, and the whole rule may take 5.
+The facts and the decision are made for every question, and so structs: a frozen dataclass of as many fields takes 1.5 us
+more to make, and the whole rule may take 5.
 """
 
 from collections.abc import Mapping

@@ -98,6 +98,7 @@ class JobQueue:
     def __init__(
         self, database: Database, *, lease: timedelta = LEASE, first_retry: timedelta = FIRST_RETRY
     ) -> None:
+        """To be made while a loop runs: it loads what the first job needs."""
         self._database = database
         self._lease = lease
         self._first_retry = first_retry

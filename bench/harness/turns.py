@@ -3,6 +3,7 @@ and their medians compare what single loads, minutes apart, do not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from statistics import median
 
@@ -33,8 +34,10 @@ class Turns:
 
     @property
     def sent_p99_ms(self) -> float | None:
-        """The same of the requests that were sent (`Measurement`)."""
-        return median(times) if len(times := self._sent_p99s()) == len(self.each) else None
+        """The same of the requests that were sent (`Measurement`). A turn in which that is not known, as something took too
+        long, counts as the longest; None where it is known of none."""
+        found = median(self._sent_p99s())
+        return None if found == inf else found
 
     def say(self, under_ms: float | None) -> str:
         said = [f"p99 {_listed(self._p99s(), under_ms)}"]
@@ -46,7 +49,7 @@ class Turns:
         return [one.p99_ms or 0.0 for one in self.each]
 
     def _sent_p99s(self) -> list[float]:
-        return [one.sent_p99_ms for one in self.each if one.sent_p99_ms is not None]
+        return [inf if one.sent_p99_ms is None else one.sent_p99_ms for one in self.each]
 
 
 def _listed(times: Sequence[float], under_ms: float | None) -> str:
@@ -61,7 +64,7 @@ async def by_turns(loads: Sequence[Load], traffic: Traffic, *, connections: int,
     found: list[list[Measurement]] = [[] for _ in loads]
     for load in loads:
         await load.turn(traffic, connections=connections)
-    # In another order each time: what the machine does every so many seconds would always meet the same one.
+    # In a random order: what the machine does every so many seconds would always meet the same one.
     order, shuffle = list(zip(loads, found, strict=True)), Random(1).shuffle
     for _ in range(turns):
         shuffle(order)

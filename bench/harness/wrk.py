@@ -40,7 +40,10 @@ async def measure(
     sent = None
     if (told := _TIMES.search(output)) and answers >= connections:
         times = dict(tuple(map(int, one.split(":"))) for one in told[1].split())
-        sent = _percentile_99(only_sent(times, apart=microseconds // (answers // connections))) / 1000
+        really = only_sent(times, apart=microseconds // (answers // connections))
+        if sum(really.values()) != answers:
+            raise BenchError(f"wrk measured {sum(really.values())} of {answers} requests")
+        sent = _percentile_99(really) / 1000
     return Measurement(
         answers - refused, microseconds / 1e6, p50 / 1000, p99 / 1000, refused, p999 / 1000, sent
     )
@@ -56,6 +59,8 @@ def only_sent(counted: Mapping[int, int], *, apart: int) -> dict[int, int]:
             break
         for added in range(time - apart, apart, -apart):
             left[added] -= left[time]
+    if any(count < 0 for count in left.values()):
+        raise BenchError("wrk adds other requests to those it sent than we take out")
     return {time: count for time, count in left.items() if count}
 
 

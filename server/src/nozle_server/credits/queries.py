@@ -164,15 +164,15 @@ async def list_grants(
 
 async def show_grant(tx: Tx, org_id: UUID, grant: Grant) -> ShownGrant:
     """A grant, and the merchant's id of the entity whose it is."""
-    if grant.entity_id is None:
-        return ShownGrant(grant, None)
-    return ShownGrant(grant, (await list_chain(tx, org_id, grant.entity_id))[0].external_id)
+    return ShownGrant(grant, await _name_of(tx, org_id, grant.entity_id))
 
 
 async def show_entry(tx: Tx, org_id: UUID, entry: Entry) -> ShownEntry:
     """An entry with the grants that it filled or drew on, and the merchant's id of its entity."""
-    entity = None
-    if entry.entity_id is not None:
-        entity = (await list_chain(tx, org_id, entry.entity_id))[0].external_id
+    entity = await _name_of(tx, org_id, entry.entity_id)
     [shown] = await history_store.with_draws(tx, org_id, [ShownEntry(entry, entity)])
     return shown
+
+
+async def _name_of(tx: Tx, org_id: UUID, entity_id: UUID | None) -> str | None:
+    return None if entity_id is None else (await list_chain(tx, org_id, entity_id))[0].external_id

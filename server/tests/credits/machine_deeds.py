@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-from credits.credit_model import Account, Model, Said
+from credits.credit_model import Model
+from credits.credit_values import Account, Said
 from credits.machine_house import Deed
 from credits.machine_view import API, INTERVALS
 from world import rfc3339

@@ -11,7 +11,8 @@ from typing import Any
 
 import asyncpg
 
-from credits.credit_model import Model, Said
+from credits.credit_model import Model
+from credits.credit_values import Said
 from nozle_server.api.app import build_app
 from nozle_server.bootstrap import Services, build_services
 from nozle_server.core.clock import SystemClock

@@ -7,7 +7,8 @@ from decimal import Decimal
 from itertools import permutations
 from typing import Any
 
-from credits.credit_model import ByKey, Id, Model, Refused, Said
+from credits.credit_model import Model
+from credits.credit_values import ByKey, Id, Refused, Said
 from credits.machine_house import Deed, Sent
 from credits.machine_view import view
 from world import Answer

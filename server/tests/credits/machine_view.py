@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from credits.credit_model import Account, ByKey, Customer, Entity, Grant, Hold, Id, Model, total
+from credits.credit_model import Model
+from credits.credit_values import Account, ByKey, Customer, Entity, Grant, Hold, Id, shown_grant, total
 
 API = "/api/v1"
 PAGE = 100
@@ -30,7 +31,7 @@ def view(model: Model, customer: Customer) -> dict[str, Any]:
         },
         **{
             f"{credits}/grants?status=all&limit={PAGE}&credit_system={code}": {
-                "grants": [_grant(grant) for grant in one.grants[: -1 - PAGE : -1]]
+                "grants": [shown_grant(grant) for grant in one.grants[: -1 - PAGE : -1]]
             }
             for code, one in customer.accounts.items()
         },
@@ -54,17 +55,6 @@ def _hold(hold: Hold) -> dict[str, Any]:
         "entity_id": hold.spend.entity.name if hold.spend.entity else None,
         "credit_system": hold.system,
         "expires_at": hold.expires_at,
-    }
-
-
-def _grant(grant: Grant) -> dict[str, Any]:
-    return {
-        "id": Id(grant),
-        "entity_id": grant.owner.name if grant.owner else None,
-        "amount": grant.amount,
-        "remaining": grant.left,
-        "source": grant.source,
-        "created_at": grant.created_at,
     }
 
 

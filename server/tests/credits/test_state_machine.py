@@ -27,7 +27,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, get_state_machine_test, initialize, precondition, rule
 
-from credits.credit_model import Model, PlanGrant, Refused
+from credits.credit_model import Model
+from credits.credit_values import PlanGrant, Refused
 from credits.machine_deeds import SPANS, Deeds, choose
 from credits.machine_house import Deed, House, Process, Sent, hang_up
 from credits.machine_judge import Judge, Scope, is_replay, scope_of

@@ -35,7 +35,7 @@ class Turns:
     @property
     def sent_p99_ms(self) -> float | None:
         """The same of the requests that were sent (`Measurement`). A turn in which that is not known, as something took too
-        long, counts as the longest; None where it is known of none."""
+        long, counts as the longest; None where that is so of half."""
         found = median(self._sent_p99s())
         return None if found == inf else found
 

@@ -14,7 +14,6 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 TIMEOUT_S = 30
 
 _RESULT = re.compile(r"^nozle-bench (\d+) (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
-
 _TIMES = re.compile(r"^nozle-times (.*)$", re.MULTILINE)
 
 
@@ -37,16 +36,25 @@ async def measure(
     answers, microseconds, refused, broken, p50, p99, p999 = map(int, result.groups())
     if broken:
         raise BenchError(f"wrk counted {broken} broken connections or timeouts")
+    times = _TIMES.search(output)
     sent = None
-    if (told := _TIMES.search(output)) and answers >= connections:
-        times = dict(tuple(map(int, one.split(":"))) for one in told[1].split())
-        really = only_sent(times, apart=microseconds // (answers // connections))
-        if sum(really.values()) != answers:
-            raise BenchError(f"wrk measured {sum(really.values())} of {answers} requests")
-        sent = _percentile_99(really) / 1000
+    if times is not None and answers >= connections:
+        sent = _sent_p99(times[1], answers, apart=microseconds // (answers // connections)) / 1000
     return Measurement(
         answers - refused, microseconds / 1e6, p50 / 1000, p99 / 1000, refused, p999 / 1000, sent
     )
+
+
+def _sent_p99(told: str, answers: int, *, apart: int) -> int:
+    sent = only_sent(dict(tuple(map(int, one.split(":"))) for one in told.split()), apart=apart)
+    if sum(sent.values()) != answers:
+        raise BenchError(f"wrk measured {sum(sent.values())} of {answers} requests")
+    left = answers * 99 // 100
+    for time in sorted(sent):
+        left -= sent[time]
+        if left < 0:
+            return time
+    raise AssertionError("the last of all lies behind the 99th percentile")
 
 
 def only_sent(counted: Mapping[int, int], *, apart: int) -> dict[int, int]:
@@ -62,12 +70,3 @@ def only_sent(counted: Mapping[int, int], *, apart: int) -> dict[int, int]:
     if any(count < 0 for count in left.values()):
         raise BenchError("wrk adds other requests to those it sent than we take out")
     return {time: count for time, count in left.items() if count}
-
-
-def _percentile_99(times: Mapping[int, int]) -> int:
-    left = sum(times.values()) * 99 // 100
-    for time in sorted(times):
-        left -= times[time]
-        if left < 0:
-            return time
-    return max(times)
